@@ -1,0 +1,246 @@
+"""Images as uint8 tensors on the device, split by a fixed rule, augmented a whole batch at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+
+from nasbench import home
+from nasbench.errors import BadInput, unknown
+from nasbench.files import write_atomic
+from nasbench.plugins import discover, load
+
+if TYPE_CHECKING:
+    from nasbench.recipe import DataSettings
+
+Augmentation = Literal["flip", "crop", "cutout"]
+
+
+@dataclass
+class Split:
+    """Images uint8 [N,C,H,W] and their labels int64 [N]."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> Split:
+        rows = torch.from_numpy(indices)
+        return Split(self.images[rows], self.labels[rows])
+
+
+@dataclass
+class Images:
+    """A dataset as it was published: its splits (`train`, `test`, perhaps `valid`) and its classes."""
+
+    name: str
+    target: str
+    """The dataset whose ground-truth table it is ranked against unless the user says otherwise."""
+    classes: list[str]
+    splits: dict[str, Split]
+
+    @cached_property
+    def content_hash(self) -> str:
+        """First 16 hex digits of a hash over all images and labels: the same data, the same name."""
+        digest = hashlib.blake2b(digest_size=8)
+        for key in sorted(self.splits):
+            digest.update(key.encode())
+            digest.update(self.splits[key].images.contiguous().numpy().data)
+            digest.update(self.splits[key].labels.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+class Dataset:
+    """Base of a registered dataset."""
+
+    def load(self) -> Images:
+        """Read the images, downloading them if need be. Raises BadInput saying what to put where."""
+        raise NotImplementedError
+
+
+# ---------------------------------------------------------------------- finding, storing
+
+
+def stored_names() -> list[str]:
+    """Names of the datasets that `nasbench data add` stored."""
+    return sorted(p.name.removesuffix(".safetensors") for p in home.path("datasets").glob("*.safetensors"))
+
+
+def load_images(name: str) -> Images:
+    """The images of a registered or an added dataset."""
+    return _load_images(name, home.path())
+
+
+@lru_cache(maxsize=2)
+def _load_images(name: str, folder: Path) -> Images:
+    if name in discover("dataset"):
+        dataset: Dataset = load("dataset", name)()
+        return dataset.load()
+    if name in stored_names():
+        return read_images(home.path("datasets", f"{name}.safetensors"))
+    raise unknown("dataset", name, [*discover("dataset"), *stored_names()])
+
+
+def write_images(images: Images, path: Path) -> None:
+    """Store a dataset in one safetensors file."""
+    tensors = {f"{s}.{k}": v.contiguous() for s, split in images.splits.items() for k, v in vars(split).items()}
+    meta = {"name": images.name, "target": images.target, "classes": json.dumps(images.classes)}
+    write_atomic(path, save(tensors, meta))
+
+
+def read_images(path: Path) -> Images:
+    """Read what `write_images` stored."""
+    try:
+        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            meta = file.metadata()
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"The dataset {path} cannot be read ({error}); add it again with `nasbench data add`.") from None
+    splits = sorted({key.partition(".")[0] for key in tensors})
+    found = {s: Split(tensors[f"{s}.images"], tensors[f"{s}.labels"]) for s in splits}
+    return Images(meta["name"], meta["target"], json.loads(meta["classes"]), found)
+
+
+# ---------------------------------------------------------------------- splitting
+
+
+def stratified_order(labels: np.ndarray, seed: int) -> list[np.ndarray]:
+    """For each class, its image indices in a seeded order."""
+    return [np.random.default_rng(seed + int(c)).permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
+
+
+def stratified(split: Split, count: int, seed: int, skip: int = 0) -> Split:
+    """`count` images, every class in its share, after leaving out the first `skip` of the same order."""
+    per_class = stratified_order(split.labels.numpy(), seed)
+    share = [len(rows) / len(split) for rows in per_class]
+    bounds = [(round(skip * s), round((skip + count) * s)) for s in share]
+    return split.take(np.sort(np.concatenate([r[a:b] for r, (a, b) in zip(per_class, bounds, strict=True)])))
+
+
+# ---------------------------------------------------------------------- batches
+
+
+@dataclass
+class Batch:
+    """Normalised images [B,C,H,W], labels [B] and, where a method sets it, the classes that take part [B,K]."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    class_mask: torch.Tensor | None = None
+
+
+class Data:
+    """The splits a run uses, on its device.
+
+    A dataset without a validation split gives half of its training images, stratified by a fixed seed, as
+    NAS-Bench-201 does with CIFAR-10. The test split is never touched by a search.
+    """
+
+    SPLIT_SEED = 0
+
+    def __init__(self, images: Images, settings: DataSettings, device: torch.device, channels_last: bool) -> None:
+        self.name, self.classes, self.content_hash = images.name, len(images.classes), images.content_hash
+        self.settings, self.device = settings, device
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        splits = dict(images.splits)
+        if "valid" not in splits:
+            half, all_ = len(splits["train"]) // 2, splits["train"]
+            splits["train"] = stratified(all_, half, self.SPLIT_SEED)
+            splits["valid"] = stratified(all_, len(all_) - half, self.SPLIT_SEED, skip=half)
+        for key, limit in (("train", settings.train_images), ("valid", settings.valid_images)):
+            if limit is not None and limit > len(splits[key]):
+                raise BadInput(f"data.{key}_images = {limit} is more than the {len(splits[key])} of {images.name}.")
+            if limit is not None:
+                splits[key] = stratified(splits[key], limit, self.SPLIT_SEED)
+        resized = {key: self._resize(split) for key, split in splits.items()}
+        self.train, self.valid, self.test = resized["train"], resized["valid"], resized.get("test")
+        pixels = self.train.images.to(torch.float64).div_(255)
+        self.mean = pixels.mean((0, 2, 3)).float().view(1, -1, 1, 1).to(device)
+        self.std = pixels.std((0, 2, 3)).float().view(1, -1, 1, 1).to(device)
+        self._prepared: dict[tuple[str, int], list[Batch]] = {}
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def _resize(self, split: Split) -> Split:
+        images, size = split.images, self.settings.size
+        if size is not None and images.shape[-1] != size:
+            parts = images.split(4096)
+            small = [F.interpolate(p.float(), size=(size, size), mode="bilinear", antialias=True) for p in parts]
+            images = torch.cat([s.round().clamp(0, 255).to(torch.uint8) for s in small])
+        return Split(images.to(self.device), split.labels.to(self.device))
+
+    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().div_(255).sub_(self.mean).div_(self.std).contiguous(memory_format=self.memory_format)
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Batches in an epoch; the last one may be smaller."""
+        return -(-len(self.train) // batch_size)
+
+    def training_batch(self, order: torch.Tensor, rng: torch.Generator) -> Batch:
+        """The training images of these indices, augmented."""
+        images = augment(self.train.images[order], self.settings.augment, rng)
+        return Batch(self._normalise(images), self.train.labels[order])
+
+    def batches(self, split: str, batch_size: int) -> list[Batch]:
+        """All images of a split in one fixed, seeded, class-mixed order, prepared once.
+
+        Mixed, because a batch of one class would give batch statistics that know the label.
+        """
+        key = (split, batch_size)
+        if key not in self._prepared:
+            source: Split = getattr(self, split)
+            mixed = np.random.default_rng(self.SPLIT_SEED).permutation(len(source))
+            order = torch.from_numpy(mixed).to(self.device)
+            parts = order.split(batch_size)
+            self._prepared[key] = [Batch(self._normalise(source.images[p]), source.labels[p]) for p in parts]
+        return self._prepared[key]
+
+
+def augment(images: torch.Tensor, kinds: list[Augmentation], rng: torch.Generator) -> torch.Tensor:
+    """Batched augmentation of uint8 images [B,C,H,W]; each image draws its own flip, shift and hole.
+
+    `crop` pads by an eighth of the side (4 for 32, as usual on CIFAR) and cuts out the original size;
+    `cutout` blanks a square of half the side, clipped at the border.
+    """
+    count, _, height, width = images.shape
+
+    def draw(low: int, high: int) -> torch.Tensor:
+        return torch.randint(low, high + 1, (count, 1), generator=rng).to(images.device)
+
+    rows = torch.arange(height, device=images.device).expand(count, -1)
+    columns = torch.arange(width, device=images.device).expand(count, -1)
+    if "flip" in kinds:
+        columns = torch.where(draw(0, 1).bool(), columns.flip(1), columns)
+    if "crop" in kinds:
+        pad = max(1, height // 8)
+        images = F.pad(images, (pad, pad, pad, pad))
+        rows, columns = rows + draw(0, 2 * pad), columns + draw(0, 2 * pad)
+    if "flip" in kinds or "crop" in kinds:
+        # Indexing with arrays on both sides of a slice puts the slice last: NHWC, that is channels_last.
+        b = torch.arange(count, device=images.device).view(-1, 1, 1)
+        images = images[b, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if "cutout" in kinds:
+        half = height // 4
+        y, x = (torch.arange(side, device=images.device).expand(count, -1) for side in (height, width))
+        inside_y, inside_x = (
+            (y - draw(0, height - 1)).add(0.5).abs() < half,
+            (x - draw(0, width - 1)).add(0.5).abs() < half,
+        )
+        images = images.masked_fill((inside_y[:, :, None] & inside_x[:, None, :])[:, None], 0)
+    return images

@@ -1,0 +1,131 @@
+"""The built-in datasets, and folders of images. Nothing here unpickles what was downloaded."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+from typing import ClassVar
+from urllib.error import URLError
+
+import numpy as np
+import torch
+
+from nasbench import home
+from nasbench.data import Dataset, Images, Split, stratified_order
+from nasbench.errors import BadInput
+
+
+class Digits(Dataset):
+    """Handwritten digits bundled with scikit-learn: 1,797 images, 8x8, one channel, ten classes."""
+
+    TRAIN, VALID, SEED = 60, 40, 20_190_000
+
+    def load(self) -> Images:
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        pixels = np.rint(bunch.images * 255 / 16).astype(np.uint8)[:, None]
+        everything = Split(torch.from_numpy(pixels), torch.from_numpy(bunch.target.astype(np.int64)))
+        order = stratified_order(bunch.target, self.SEED)
+        bounds = {"train": (0, self.TRAIN), "valid": (self.TRAIN, self.TRAIN + self.VALID)}
+        bounds["test"] = (self.TRAIN + self.VALID, len(pixels))
+        splits = {k: everything.take(np.concatenate([rows[a:b] for rows in order])) for k, (a, b) in bounds.items()}
+        return Images("digits", "digits", [str(c) for c in range(10)], splits)
+
+
+class CIFAR(Dataset):
+    """The binary version of a CIFAR dataset (Krizhevsky 2009): plain bytes, checked against the published MD5."""
+
+    name: str
+    count: int
+    label_bytes: int
+    md5: str
+    files: ClassVar[dict[str, list[str]]]
+
+    def load(self) -> Images:
+        from torchvision.datasets.utils import check_integrity, download_url
+
+        folder, file = home.path("downloads"), f"{self.name[:5]}-{self.name[5:]}-binary.tar.gz"
+        url = f"https://www.cs.toronto.edu/~kriz/{file}"
+        archive = folder / file
+        if not check_integrity(str(archive), self.md5):
+            try:
+                download_url(url, str(folder), md5=self.md5)
+            except (URLError, OSError, RuntimeError) as error:
+                raise BadInput(
+                    f"{self.name} could not be downloaded ({error}); fetch {url} elsewhere and put it at {archive}, "
+                    f"or add a folder of images with `nasbench data add NAME FOLDER --target {self.name}`."
+                ) from None
+        with tarfile.open(archive) as tar:
+            raw = {Path(m.name).name: tar.extractfile(m).read() for m in tar if m.isfile() and m.name.endswith(".bin")}  # type: ignore[union-attr]
+        splits = {key: self.parse(b"".join(raw[name] for name in names)) for key, names in self.files.items()}
+        return Images(self.name, self.name, [str(c) for c in range(self.count)], splits)
+
+    @classmethod
+    def parse(cls, content: bytes) -> Split:
+        """Records of `label_bytes` label bytes (the last is the fine label) and 3,072 pixels, as published."""
+        records = np.frombuffer(content, np.uint8).reshape(-1, cls.label_bytes + 3 * 32 * 32)
+        labels = records[:, cls.label_bytes - 1].astype(np.int64)
+        images = records[:, cls.label_bytes :].reshape(-1, 3, 32, 32).copy()
+        return Split(torch.from_numpy(images), torch.from_numpy(labels))
+
+
+class CIFAR10(CIFAR):
+    """CIFAR-10: 60,000 colour images, 32x32, ten classes."""
+
+    name, count, label_bytes = "cifar10", 10, 1
+    md5 = "c32a1d4ab5d03f1284b67883e8d87530"
+    files: ClassVar[dict[str, list[str]]] = {
+        "train": [f"data_batch_{i}.bin" for i in range(1, 6)],
+        "test": ["test_batch.bin"],
+    }
+
+
+class CIFAR100(CIFAR):
+    """CIFAR-100: 60,000 colour images, 32x32, a hundred classes."""
+
+    name, count, label_bytes = "cifar100", 100, 2
+    md5 = "03b5dce01913d631647c71ecec9e9cb8"
+    files: ClassVar[dict[str, list[str]]] = {"train": ["train.bin"], "test": ["test.bin"]}
+
+
+def read_folder(name: str, folder: Path, target: str) -> Images:
+    """A folder `train/<class>/*`, optionally `valid/...` and `test/...`, as one dataset.
+
+    Without `test`, a seeded, stratified fifth of the training images becomes it. All images must have one size.
+    """
+    from torchvision.io import ImageReadMode, decode_image
+
+    if not (folder / "train").is_dir():
+        raise BadInput(f"{folder} has no folder 'train'; expected {folder}/train/CLASS/IMAGE files.")
+    classes = sorted(p.name for p in (folder / "train").iterdir() if p.is_dir())
+    if len(classes) < 2:
+        raise BadInput(f"{folder}/train holds {len(classes)} class folders; expected at least two.")
+    splits = {}
+    for key in ("train", "valid", "test"):
+        if not (folder / key).is_dir():
+            continue
+        strange = sorted({p.name for p in (folder / key).iterdir() if p.is_dir()} - set(classes))
+        if strange:
+            raise BadInput(f"{folder}/{key} has the class {strange[0]!r}, which {folder}/train has not.")
+        images, labels = [], []
+        for label, cls in enumerate(classes):
+            for file in sorted((folder / key / cls).glob("*")):
+                try:
+                    images.append(decode_image(str(file), ImageReadMode.RGB))
+                except (RuntimeError, ValueError) as error:
+                    raise BadInput(f"{file} cannot be read as an image ({str(error).splitlines()[0]}).") from None
+                if images[-1].shape != images[0].shape:
+                    size = "x".join(map(str, images[-1].shape[1:]))
+                    raise BadInput(f"{file} is {size}, the first image is not; all images must have one size.")
+                labels.append(label)
+        if not images:
+            raise BadInput(f"{folder}/{key} holds no images.")
+        splits[key] = Split(torch.stack(images), torch.tensor(labels))
+    if "test" not in splits:
+        order = stratified_order(splits["train"].labels.numpy(), seed=0)
+        cut = [len(rows) // 5 for rows in order]
+        source = splits["train"]
+        splits["test"] = source.take(np.concatenate([r[:c] for r, c in zip(order, cut, strict=True)]))
+        splits["train"] = source.take(np.concatenate([r[c:] for r, c in zip(order, cut, strict=True)]))
+    return Images(name, target, classes, splits)

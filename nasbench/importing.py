@@ -1,0 +1,35 @@
+"""`nasbench data add`: take in a table or a folder of images, after looking closely."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from nasbench import home, tables
+from nasbench.data import write_images
+from nasbench.datasets import read_folder
+from nasbench.errors import BadInput
+from nasbench.plugins import discover, load
+
+
+def add_table(space: str, path: Path) -> str:
+    """Verify and store the ground truth of a space; says what was stored."""
+    table = load("space", space)().read_ground_truth(path)
+    destination = tables.stored_path(space)
+    table.save(destination)
+    return f"{len(table):,} architectures, {', '.join(map(str, table.columns))} -> {destination}"
+
+
+def add_images(name: str, path: Path, target: str | None) -> str:
+    """Read and store a folder of images as a dataset; says what was stored."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        raise BadInput(f"{name!r} is no dataset name; use small letters, digits, '-', '_' and '.'.")
+    if name in discover("dataset"):
+        raise BadInput(f"{name!r} is a built-in dataset; choose another name, such as {name}-mine.")
+    if not path.is_dir():
+        raise BadInput(f"{path} is no folder; expected {path}/train/CLASS/IMAGE files.")
+    images = read_folder(name, path, target or name)
+    destination = home.path("datasets", f"{name}.safetensors")
+    write_images(images, destination)
+    sizes = ", ".join(f"{len(split):,} {key}" for key, split in images.splits.items())
+    return f"{sizes} images of {len(images.classes)} classes, ranked against {images.target} -> {destination}"

@@ -1,0 +1,193 @@
+"""Records in, tables out: a pure function, so that a table can be checked against its records."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from nasbench import records
+from nasbench.errors import BadInput, unknown
+from nasbench.files import write_atomic
+from nasbench.metrics import mean_interval
+from nasbench.records import metric
+
+FORMATS = {"md": "pipe", "csv": "csv", "latex": "latex_booktabs"}
+Key = tuple[str, str, str, str, str]
+#: Column title, metric, digits.
+COLUMNS = (
+    ("Kendall's tau", "kendall_tau", 3),
+    ("tau by params", "params_tau", 3),
+    ("true top-1 (%)", "top1", 2),
+    ("params (M)", "params", 3),
+    ("density (%/M)", "accuracy_density", 1),
+)
+
+
+def read_all(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Every record below a folder with its path relative to it."""
+    found = [(str(path.relative_to(folder)), records.read(path)) for path in records.find(folder)]
+    if not found:
+        raise BadInput(f"There are no records below {folder}; run something first, or name the folder with --runs.")
+    return found
+
+
+def key_of(record: dict[str, Any]) -> Key:
+    """What runs must share to stand in one table."""
+    recipe = record["recipe"]
+    return recipe["space"], recipe["target"], recipe["dataset"], recipe["preset"], recipe["score"]["subset"]
+
+
+def tables(found: Iterable[tuple[str, dict[str, Any]]]) -> dict[Key, list[dict[str, Any]]]:
+    """For each table its rows, best tau first; runs that differ only by seed are one row."""
+    groups: dict[Key, dict[str, list[tuple[str, dict[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
+    for path, record in found:
+        groups[key_of(record)][row_label(record)].append((path, record))
+    return {
+        key: sorted((_row(label, runs) for label, runs in rows.items()), key=_rank)
+        for key, rows in sorted(groups.items())
+    }
+
+
+def row_label(record: dict[str, Any]) -> str:
+    """The method's label; runs whose recipes differ otherwise are told apart by their settings' hash."""
+    return str(record["recipe"]["method"])
+
+
+def _rank(row: dict[str, Any]) -> tuple[float, float, str]:
+    order = [row["values"][name] for name in ("kendall_tau", "top1")]
+    tau, top1 = (-statistics.fmean(v) if v else 0.0 for v in order)
+    return tau, top1, row["method"]
+
+
+def _row(label: str, runs: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    runs = sorted(runs, key=lambda r: r[1]["recipe"]["seed"])
+    values = {
+        name: [m["value"] for _, r in runs if (m := metric(r, name)) and m["value"] is not None]
+        for _, name, _ in COLUMNS
+    }
+    return {
+        "method": label,
+        "values": values,
+        "seeds": [r["recipe"]["seed"] for _, r in runs],
+        "minutes": [sum(r["measured"]["seconds"].values()) / 60 for _, r in runs],
+        "devices": sorted({f"{r['measured']['device']}, {r['measured']['threads']} threads" for _, r in runs}),
+        "dates": sorted({r["measured"]["date"][:10] for _, r in runs}),
+        "paths": [path for path, _ in runs],
+    }
+
+
+def _spread(values: list[float], digits: int, scale: float = 1.0) -> str:
+    if not values:
+        return ""
+    values = [v / scale for v in values]
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def _interval(values: list[float]) -> str:
+    interval = mean_interval(values)
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+
+
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """One row as text, a column each."""
+    text = {"method": row["method"]}
+    for title, name, digits in COLUMNS:
+        text[title] = _spread(row["values"][name], digits, 1e6 if name == "params" else 1.0)
+        if name == "kendall_tau":
+            text["95 % interval"] = _interval(row["values"][name])
+    text["minutes"] = _spread(row["minutes"], 1)
+    text["n"] = str(len(row["seeds"]))
+    return text
+
+
+def render(key: Key, rows: list[dict[str, Any]], format: str = "md") -> str:
+    """One table as text."""
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    body = [cells(row) for row in rows]
+    if format == "csv":
+        return _csv(body)
+    if format == "latex":
+        return tabulate(body, headers="keys", tablefmt=FORMATS[format], disable_numparse=True) + "\n"
+    space, target, dataset, preset, subset = key
+    for row, text in zip(rows, body, strict=True):
+        links = [f"[{seed}]({path})" for seed, path in zip(row["seeds"], row["paths"], strict=True)]
+        text["records (seed)"] = " ".join(links)
+    lines = [
+        f"# {space}, ranked against {target}",
+        "",
+        f"Trained on {dataset} with preset `{preset}`; tau-b on the subset `{subset}`.",
+        "Mean ± standard deviation over n seeds; the interval is Student's 95 % for the mean.",
+        "",
+        tabulate(body, headers="keys", tablefmt=FORMATS[format], disable_numparse=True),
+        "",
+        *_notes(rows),
+        f"Measured on: {'; '.join(sorted({d for row in rows for d in row['devices']}))}. "
+        f"Dates: {', '.join(sorted({d for row in rows for d in row['dates']}))}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _notes(rows: list[dict[str, Any]]) -> list[str]:
+    """Which differences can be told from noise."""
+    notes = []
+    for row in rows:
+        tau, trivial = row["values"]["kendall_tau"], row["values"]["params_tau"]
+        interval = mean_interval(tau)
+        if tau and trivial:
+            baseline = statistics.fmean(trivial)
+            verdict = "cannot be told from"
+            if interval and interval[0] > baseline:
+                verdict = "ranks better than"
+            elif interval and interval[1] < baseline:
+                verdict = "ranks worse than"
+            notes.append(f"- {row['method']} {verdict} the parameter count (tau {baseline:.3f}).")
+    if notes:
+        notes.append("")
+    return notes
+
+
+def _csv(body: list[dict[str, str]]) -> str:
+    import csv
+    import io
+
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(body[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(body)
+    return out.getvalue()
+
+
+def render_all(found: list[tuple[str, dict[str, Any]]], format: str = "md") -> str:
+    """Every table, one after the other."""
+    return "\n".join(render(key, rows, format) for key, rows in tables(found).items())
+
+
+def file_name(key: Key) -> str:
+    """The file of a table."""
+    space, target, dataset, preset, subset = key
+    return f"{space}-{target}-{dataset}-{preset}-{subset.replace(':', '')}.md".replace("/", "_")
+
+
+def publish(runs: Path, out: Path) -> list[Path]:
+    """Copy the records below `runs` into `out/records`, then write the tables of all records there."""
+    for _, record in read_all(runs):
+        name = f"{records.folder_name(records.Recipe.model_validate(record['recipe']), record['id'])}.json"
+        write_atomic(out / "records" / name, records.dumps(record))
+    written = []
+    for key, rows in tables(read_all(out)).items():
+        write_atomic(path := out / file_name(key), render(key, rows))
+        written.append(path)
+    return written
+
+
+def stale(out: Path) -> list[Path]:
+    """Tables in `out` that are not what its records give."""
+    wanted = {out / file_name(key): render(key, rows) for key, rows in tables(read_all(out)).items()}
+    return [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]

@@ -1,0 +1,74 @@
+"""The arithmetic of every number nasbench reports: pure functions, no state, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+
+def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Kendall's tau-b, ties handled; None where it is undefined (fewer than two values, or one constant).
+
+    >>> kendall_tau([1, 2, 3, 4], [1, 2, 3, 4]), kendall_tau([1, 2, 3, 4], [4, 3, 2, 1])
+    (1.0, -1.0)
+    >>> round(kendall_tau([1, 1, 2, 3], [1, 2, 2, 3]), 4)
+    0.8
+    >>> kendall_tau([1, 1, 1], [1, 2, 3]) is None
+    True
+    """
+    if len(x) != len(y):
+        raise ValueError(f"the two rankings have {len(x)} and {len(y)} values")
+    if len(x) < 2 or len(set(x)) < 2 or len(set(y)) < 2:
+        return None
+    return float(stats.kendalltau(x, y).statistic)
+
+
+def tau_interval(
+    x: Sequence[float], y: Sequence[float], *, resamples: int = 500, seed: int = 0
+) -> tuple[float, float] | None:
+    """A 95 % percentile-bootstrap interval of Kendall's tau-b, resampling the architectures.
+
+    It says how far tau depends on which architectures were ranked; the spread over seeds is another matter.
+
+    >>> low, high = tau_interval(range(50), range(50)); (low, high)
+    (1.0, 1.0)
+    """
+    a, b, rng = np.asarray(x), np.asarray(y), np.random.default_rng(seed)
+    draws = (rng.integers(0, len(a), len(a)) for _ in range(resamples))
+    taus = [t for i in draws if (t := kendall_tau(a[i].tolist(), b[i].tolist())) is not None]
+    if len(taus) < resamples / 2:
+        return None
+    low, high = np.percentile(taus, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """A 95 % Student-t interval of the mean; None for fewer than two values.
+
+    >>> [round(v, 3) for v in mean_interval([1.0, 2.0, 3.0])]
+    [-0.484, 4.484]
+    """
+    if len(values) < 2:
+        return None
+    spread = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values) - spread), float(np.mean(values) + spread)
+
+
+def accuracy_density(top1: float, params: int) -> float:
+    """Top-1 accuracy in percent per million parameters (MG-DARTS, section V).
+
+    >>> round(accuracy_density(97.47, 2_200_000), 2)
+    44.3
+    """
+    return top1 / (params / 1e6)
+
+
+def regret(best: float, found: float) -> float:
+    """How much of the best accuracy was missed, in percentage points.
+
+    >>> round(regret(94.37, 93.12), 2)
+    1.25
+    """
+    return best - found

@@ -1,0 +1,157 @@
+"""The default behaviour of every hook, itself a plugin: weight-sharing training, then the best score."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from nasbench import hookimpl
+from nasbench.plugins import Plugin, _answerer
+from nasbench.records import Choice
+
+if TYPE_CHECKING:
+    from nasbench.data import Batch
+    from nasbench.run import Run
+    from nasbench.space import Arch
+
+
+class Defaults(Plugin):
+    """Answers last to every hook, so that a method overrides as little as it needs."""
+
+    @hookimpl(trylast=True)
+    def search(self, run: Run) -> list[Choice]:
+        run.hook.train(run=run)
+        choices: list[Choice] = run.hook.select(run=run)
+        return choices
+
+    # ------------------------------------------------------------------ training
+
+    @hookimpl(trylast=True)
+    def train(self, run: Run) -> bool:
+        def loop() -> None:
+            run.net = run.hook.build_supernet(run=run)
+            run.optimizer = run.hook.make_optimizer(run=run)
+            for step in run.steps(run.recipe.train.epochs * run.steps_per_epoch):
+                run.hook.train_step(run=run, batch=run.hook.next_batch(run=run))
+                if (step + 1) % run.steps_per_epoch == 0:
+                    run.hook.after_epoch(run=run)
+
+        run.stage("train", loop)
+        return True
+
+    @hookimpl(trylast=True)
+    def build_supernet(self, run: Run) -> torch.nn.Module:
+        with run.seeded("init"):
+            return run.to_device(run.space.supernet())
+
+    @hookimpl(trylast=True)
+    def make_optimizer(self, run: Run) -> torch.optim.Optimizer:
+        assert run.net is not None
+        t = run.recipe.train
+        return torch.optim.SGD(
+            run.net.parameters(),
+            lr=t.lr,
+            momentum=t.momentum,
+            nesterov=t.nesterov,
+            weight_decay=t.weight_decay,
+        )
+
+    @hookimpl(trylast=True)
+    def next_batch(self, run: Run) -> Batch:
+        order = torch.randperm(len(run.data.train), generator=run.generator("order", step=run.epoch))
+        start = (run.step % run.steps_per_epoch) * run.recipe.train.batch_size
+        rows = order[start : start + run.recipe.train.batch_size].to(run.device)
+        return run.data.training_batch(rows, run.generator("augment"))
+
+    @hookimpl(trylast=True)
+    def train_step(self, run: Run, batch: Batch) -> bool:
+        """One backward of sum_k w_k loss_k.
+
+        The rate stands outside the momentum (w_k = 1, as in SPOS), unless a plugin gives rates to several
+        subnets at once: then inside (w_k = rate_k, the optimizer's rate 1, the decay term times the mean
+        rate), as in Algorithm 2 of the CaLR/MS supplement.
+        """
+        assert run.optimizer is not None
+        archs = run.hook.sample_archs(run=run)
+        rates = run.hook.learning_rates(run=run, archs=archs)
+        inside = places_rates_inside(run, len(archs))
+        run.optimizer.zero_grad(set_to_none=run.recipe.train.update_scope == "subnet")
+        logits = run.forward(batch.images, archs)
+        losses = run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs)
+        weights = torch.tensor(rates if inside else [1.0] * len(rates), dtype=losses.dtype, device=losses.device)
+        torch.dot(losses, weights).backward()
+        mean_rate = math.fsum(rates) / len(rates)
+        for group in run.optimizer.param_groups:
+            group["lr"] = 1.0 if inside else mean_rate
+            group["weight_decay"] = run.recipe.train.weight_decay * (mean_rate if inside else 1.0)
+        run.hook.update(run=run, archs=archs)
+        run.info = {"loss": losses.detach().mean(), "lr": mean_rate}
+        return True
+
+    @hookimpl(trylast=True)
+    def learning_rates(self, run: Run, archs: list[Arch]) -> list[float]:
+        t = run.recipe.train
+        falling = {
+            "cosine": (1 + math.cos(math.pi * run.progress)) / 2,
+            "linear": 1 - run.progress,
+            "constant": 1.0,
+        }
+        return [t.lr * falling[t.schedule]] * len(archs)
+
+    @hookimpl(trylast=True)
+    def compute_loss(self, run: Run, logits: torch.Tensor, batch: Batch, archs: list[Arch]) -> torch.Tensor:
+        if batch.class_mask is not None:
+            logits = logits.masked_fill(~batch.class_mask, -torch.inf)
+        n, size, _ = logits.shape
+        losses = F.cross_entropy(logits.flatten(0, 1), batch.labels.repeat(n), reduction="none")
+        return losses.view(n, size).mean(1)
+
+    @hookimpl(trylast=True)
+    def update(self, run: Run, archs: list[Arch]) -> bool:
+        assert run.net is not None
+        assert run.optimizer is not None
+        if run.recipe.train.clip is not None:
+            torch.nn.utils.clip_grad_norm_(run.net.parameters(), run.recipe.train.clip)
+        run.optimizer.step()
+        return True
+
+    # ------------------------------------------------------------------ selection
+
+    @hookimpl(trylast=True)
+    def select(self, run: Run) -> list[Choice]:
+        scores = score_subset(run)
+        return [Choice(max(scores, key=lambda arch: scores[arch]), selected_on="supernet validation top-1")]
+
+    @hookimpl(trylast=True)
+    def score(self, run: Run, archs: list[Arch]) -> list[float]:
+        assert run.net is not None
+        right = torch.zeros(len(archs), dtype=torch.int64, device=run.device)
+        with torch.inference_mode():
+            for batch in run.data.batches("valid", run.recipe.score.batch_size):
+                right += (run.forward(batch.images, archs).argmax(-1) == batch.labels).sum(1)
+        return [100 * count / len(run.data.valid) for count in right.tolist()]
+
+
+def places_rates_inside(run: Run, n: int) -> bool:
+    """Whether this step's rates multiply the gradients (see `train.rate_placement`)."""
+    placement = run.recipe.train.rate_placement
+    if placement == "auto":
+        return n > 1 and _answerer(run.manager, "learning_rates") is not None
+    return placement == "inside"
+
+
+def score_subset(run: Run) -> dict[Arch, float]:
+    """Score every architecture of the recipe's subset, as a resumable stage; kept in `run.scores`."""
+    archs, together = run.subset(), run.recipe.score.together
+
+    def loop() -> list[float]:
+        for step in run.steps(-(-len(archs) // together)):
+            part = archs[step * together : (step + 1) * together]
+            run.state.setdefault("scores", []).extend(run.hook.score(run=run, archs=part))
+        return run.state.get("scores", [])
+
+    run.scores = dict(zip(archs, run.stage("score", loop), strict=True))
+    return run.scores

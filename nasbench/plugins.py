@@ -1,0 +1,286 @@
+"""Find plugins by entry point, build the terms of `a+b+c`, compose them, or refuse in a sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, NamedTuple
+
+import pluggy
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nasbench import hookspecs
+from nasbench.errors import BadInput, unknown
+
+GROUPS = {
+    "method": "nasbench.methods",
+    "modifier": "nasbench.modifiers",
+    "space": "nasbench.spaces",
+    "dataset": "nasbench.datasets",
+    "evaluator": "nasbench.evaluators",
+}
+
+
+class Plugin(BaseModel):
+    """Whatever can be registered: fields are options, marked methods are hooks, private fields are state.
+
+    An option is a typed field with a default and a docstring below it; `nasbench config` shows all three.
+    A plugin that answers `search`, `train` or `train_step` names in `calls` the finer hooks it still calls.
+    Wrappers run in the order of `priority`, the highest outermost.
+    """
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True)
+    calls: ClassVar[frozenset[str]] = frozenset()
+    priority: ClassVar[int] = 0
+
+    def state_dict(self, run: Any) -> dict[str, Any]:
+        """State beyond network and optimizer that a checkpoint must hold: tensors and plain containers."""
+        return {}
+
+    def load_state_dict(self, run: Any, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+class Method(Plugin):
+    """A term that stands alone: exactly one in a composition."""
+
+
+class Modifier(Plugin):
+    """A term added to a method with `+`."""
+
+
+class Evaluator(Plugin):
+    """Turns the choices of a run into metrics."""
+
+
+BASES: dict[str, type[Plugin]] = {"method": Method, "modifier": Modifier, "evaluator": Evaluator}
+
+
+# ---------------------------------------------------------------------- finding
+
+
+def discover(kind: str) -> dict[str, EntryPoint]:
+    """The registered names of a kind and where each lives; imports nothing.
+
+    Raises BadInput if two distributions register one name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for entry in sorted(entry_points(group=GROUPS[kind]), key=lambda e: e.name):
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            raise BadInput(
+                f"The {kind} {entry.name!r} is registered twice, by {other.value} and by {entry.value}; "
+                f"uninstall one of {_distribution(other)} and {_distribution(entry)}."
+            )
+    return found
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "an unnamed distribution"
+
+
+def load(kind: str, name: str) -> type[Any]:
+    """Import the class registered as `name`; a plugin that cannot be imported is named, not blamed on us."""
+    entries = discover(kind)
+    if name not in entries:
+        raise unknown(kind, name, entries)
+    entry = entries[name]
+    try:
+        cls = entry.load()
+    except Exception as error:
+        raise BadInput(
+            f"The {kind} {name!r} of {_distribution(entry)} cannot be imported "
+            f"({type(error).__name__}: {error}); mend or uninstall it."
+        ) from error
+    base = BASES.get(kind)
+    if base and not (isinstance(cls, type) and issubclass(cls, base)):
+        raise BadInput(f"{entry.value}, registered as the {kind} {name!r}, is no nasbench.{base.__name__}.")
+    return cls
+
+
+def build(cls: type[Any], name: str, options: dict[str, Any]) -> Any:
+    """An instance of a plugin class with these options, or BadInput naming the option that does not fit."""
+    return validated(cls, options, prefix=f"{name}.")
+
+
+def validated(model: type[BaseModel], values: dict[str, Any], prefix: str = "") -> Any:
+    """`model(**values)`, with pydantic's findings turned into one sentence."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise BadInput(_explain(model, error, prefix)) from None
+
+
+def _explain(model: type[BaseModel], error: ValidationError, prefix: str) -> str:
+    first = error.errors()[0]
+    place = prefix + ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        owner: Any = model
+        for part in first["loc"][:-1]:
+            owner = owner.model_fields[part].annotation
+        return str(unknown("option", place, [place[: -len(str(first["loc"][-1]))] + f for f in owner.model_fields]))
+    expected = first["msg"][0].lower() + first["msg"][1:]
+    return f"{place or model.__name__} = {first['input']!r} does not fit: {expected}."
+
+
+# ---------------------------------------------------------------------- the label a+b[c=1]+d
+
+
+class Term(NamedTuple):
+    """One term of a method label and the options in its brackets."""
+
+    name: str
+    options: dict[str, Any]
+
+
+_TERM = re.compile(r"([A-Za-z0-9_.-]+)(?:\[([^\[\]]*)\])?$")
+
+
+def parse_label(label: str) -> list[Term]:
+    """The terms of a method label.
+
+    >>> parse_label("fairnas+calr[gamma_prime=3]")
+    [Term(name='fairnas', options={}), Term(name='calr', options={'gamma_prime': 3})]
+    """
+    terms = []
+    for part in re.split(r"\+(?![^\[]*\])", label):
+        match = _TERM.match(part.strip())
+        if not match:
+            raise BadInput(f"Cannot read {part!r} in the method {label!r}; write it like fairnas+calr[gamma_prime=3].")
+        options = {}
+        for item in filter(None, (match[2] or "").split(",")):
+            key, equals, value = item.partition("=")
+            if not equals:
+                raise BadInput(f"Cannot read {item!r} in the method {label!r}; write options as name=value.")
+            options[key.strip()] = yaml.safe_load(value)
+        terms.append(Term(match[1], options))
+    names = [term.name for term in terms]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"{name!r} stands twice in the method {label!r}; once is enough.")
+    return terms
+
+
+def format_label(plugins: dict[str, Plugin]) -> str:
+    """The canonical spelling: the method, then the modifiers by name, with options that differ from defaults."""
+
+    def text(name: str, plugin: Plugin) -> str:
+        changed = {k: v for k, v in plugin.model_dump(mode="json").items() if v != _default(plugin, k)}
+        inside = ",".join(f"{k}={_scalar(v)}" for k, v in sorted(changed.items()))
+        return f"{name}[{inside}]" if inside else name
+
+    order = sorted(plugins, key=lambda n: (isinstance(plugins[n], Modifier), n))
+    return "+".join(text(name, plugins[name]) for name in order)
+
+
+def _default(plugin: Plugin, key: str) -> Any:
+    return type(plugin).model_fields[key].get_default(call_default_factory=True)
+
+
+def _scalar(value: Any) -> str:
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if not isinstance(value, list)
+        else "|".join(map(str, value))
+    )
+
+
+def build_terms(label: str, options: dict[str, dict[str, Any]]) -> dict[str, Plugin]:
+    """The plugin instances of a label: exactly one method, any number of modifiers.
+
+    `options` holds, per term, the values of presets and files; brackets win over them.
+    """
+    methods, modifiers = discover("method"), discover("modifier")
+    plugins: dict[str, Plugin] = {}
+    for term in parse_label(label):
+        kind = "method" if term.name in methods else "modifier"
+        if term.name not in methods and term.name not in modifiers:
+            raise unknown("method", term.name, [*methods, *modifiers])
+        plugins[term.name] = build(load(kind, term.name), term.name, {**options.get(term.name, {}), **term.options})
+    found = [name for name, plugin in plugins.items() if isinstance(plugin, Method)]
+    if len(found) > 1:
+        raise BadInput(
+            f"{' and '.join(found)} are both methods, and a composition has exactly one; "
+            f"modifiers: {', '.join(modifiers)}."
+        )
+    if not found:
+        raise BadInput(
+            f"{label!r} has no method, only modifiers; put one in front, for example {min(methods)}+{label}."
+        )
+    return plugins
+
+
+# ---------------------------------------------------------------------- composing
+
+
+def compose(terms: dict[str, Plugin], others: dict[str, Any], defaults: Any) -> pluggy.PluginManager:
+    """One plugin manager holding the defaults, the terms of the label and everything else of the run.
+
+    Raises BadInput for a mistyped hook, two answers to one choice, and a term that nothing would call.
+    """
+    manager = pluggy.PluginManager("nasbench")
+    manager.add_hookspecs(hookspecs.Hooks)
+    manager.register(defaults, "default")
+    everyone = {**others, **terms}
+    for name in sorted(everyone, key=lambda n: (everyone[n].priority, n)):
+        manager.register(everyone[name], name)
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise BadInput(f"{error}; the hooks are listed in nasbench/hookspecs.py.") from None
+    _refuse_double_answers(manager)
+    _refuse_unreachable(manager, terms)
+    return manager
+
+
+def hooks_of(manager: pluggy.PluginManager, plugin: Any, *, wrappers: bool = True) -> set[str]:
+    """Names of the hooks a registered plugin implements."""
+    return {
+        caller.name
+        for caller in manager.get_hookcallers(plugin) or []
+        for impl in caller.get_hookimpls()
+        if impl.plugin is plugin and (wrappers or not impl.wrapper)
+    }
+
+
+def _answerer(manager: pluggy.PluginManager, hook: str) -> Any:
+    """The plugin whose answer to a *first* hook counts, or None where only the default answers."""
+    impls = getattr(manager.hook, hook).get_hookimpls()
+    return next((i.plugin for i in impls if not i.wrapper and i.plugin_name != "default"), None)
+
+
+def _refuse_double_answers(manager: pluggy.PluginManager) -> None:
+    for name, caller in vars(manager.hook).items():
+        if not caller.spec or not caller.spec.opts.get("firstresult"):
+            continue
+        answers = sorted(i.plugin_name for i in caller.get_hookimpls() if not i.wrapper and i.plugin_name != "default")
+        if len(answers) > 1:
+            raise BadInput(f"{' and '.join(answers)} both decide {name!r}; use one of them.")
+
+
+def reachable(manager: pluggy.PluginManager) -> set[str]:
+    """The hooks that will be called, following what each answering plugin declares that it calls."""
+    seen: set[str] = set()
+    todo = set(hookspecs.ROOTS)
+    while todo:
+        hook = todo.pop()
+        seen.add(hook)
+        owner = _answerer(manager, hook) if hook in hookspecs.CALLS else None
+        todo |= (owner.calls if owner else hookspecs.CALLS.get(hook, frozenset())) - seen
+    return seen
+
+
+def _refuse_unreachable(manager: pluggy.PluginManager, terms: dict[str, Plugin]) -> None:
+    called = reachable(manager)
+    method = next((n for n, p in terms.items() if isinstance(p, Method)), "the method")
+    for name, plugin in terms.items():
+        hooks = hooks_of(manager, plugin) - {"refuse"}
+        if isinstance(plugin, Modifier) and not hooks & called:
+            raise BadInput(f"{name} changes {', '.join(sorted(hooks)) or 'nothing'}, which {method} never calls.")
+
+
+def all_names(kinds: Iterable[str]) -> list[str]:
+    """Every registered name of these kinds."""
+    return [name for kind in kinds for name in discover(kind)]

@@ -1,0 +1,246 @@
+"""The recipe: everything that determines a run, typed, resolved from defaults, presets, files and `--set`."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from nasbench.errors import BadInput, unknown
+from nasbench.plugins import Plugin, build, build_terms, format_label, load, parse_label, validated
+
+Augmentation = Literal["flip", "crop", "cutout"]
+
+
+class Settings(BaseModel):
+    """A group of settings: unknown names and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataSettings(Settings):
+    """Which images are used, and how."""
+
+    train_images: int | None = Field(None, ge=2)
+    """Use only so many training images, stratified; null uses all."""
+    valid_images: int | None = Field(None, ge=2)
+    """Use only so many validation images, stratified; null uses all."""
+    size: int | None = Field(None, ge=4)
+    """Resize images to this side (bilinear, antialiased); null keeps them."""
+    augment: list[Augmentation] = ["flip", "crop"]
+    """Training augmentation."""
+
+
+class TrainSettings(Settings):
+    """How the supernet is trained."""
+
+    epochs: int = Field(200, ge=1)
+    """Passes over the training images."""
+    batch_size: int = Field(64, ge=1)
+    """Images a step."""
+    lr: float = Field(0.025, gt=0)
+    """Initial learning rate."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """SGD momentum (beta)."""
+    nesterov: bool = True
+    """Nesterov momentum; needs momentum above 0."""
+    weight_decay: float = Field(5e-4, ge=0)
+    """L2 decay of every parameter that is updated."""
+    clip: float | None = Field(5.0, gt=0)
+    """Clip the gradient's global norm; null does not."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls to 0 over the run, step by step."""
+    rate_placement: Literal["auto", "outside", "inside"] = "auto"
+    """Whether the rate multiplies the update (outside momentum, plain SGD) or each subnet's gradient (inside,
+    Algorithm 2 of the CaLR/MS paper). auto: inside only where a plugin gives rates to several subnets at once."""
+    update_scope: Literal["subnet", "all"] = "subnet"
+    """subnet: parameters outside the sampled subnets are left alone; all: weight decay and momentum move them too."""
+
+
+class ScoreSettings(Settings):
+    """How architectures are ranked once the supernet is trained."""
+
+    subset: str = "table"
+    """Which architectures: table (every one with ground truth), all, random:N, FILE of numbers, or a subset's name."""
+    batch_size: int = Field(256, ge=2)
+    """Validation images a batch; batch statistics depend on it."""
+    together: int = Field(8, ge=1)
+    """Architectures scored in one call."""
+
+
+class EngineSettings(Settings):
+    """How it is computed; the numbers agree within rounding."""
+
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """auto: bfloat16 where the device has instructions for it, else float32."""
+    memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
+    """auto: channels_last with bfloat16, else contiguous."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; null takes every core this process may use."""
+    checkpoint_seconds: float = Field(30.0, ge=0)
+    """Seconds between checkpoints of a running stage."""
+
+
+class Recipe(Settings):
+    """Everything that determines a run. Equal recipes on one machine give equal records."""
+
+    method: str
+    space: str
+    dataset: str
+    target: str
+    preset: str
+    seed: int = Field(ge=0)
+    device: str = "cpu"
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
+    score: ScoreSettings = ScoreSettings()
+    engine: EngineSettings = EngineSettings()
+    options: dict[str, dict[str, Any]] = {}
+    """Options of the method, its modifiers and the space, by name."""
+
+
+GROUPS: dict[str, type[Settings]] = {
+    "data": DataSettings,
+    "train": TrainSettings,
+    "score": ScoreSettings,
+    "engine": EngineSettings,
+}
+PRESETS = {
+    "quick": "a minute, offline, to see it work",
+    "cpu": "minutes on two CPU cores with a real dataset",
+    "paper": "the paper's hyper-parameters",
+    "test": "seconds, for the tests of plugins",
+}
+
+
+# ---------------------------------------------------------------------- presets
+
+
+def preset_values(cls: type[Plugin], name: str, preset: str, space: str) -> dict[str, Any]:
+    """What a plugin's own preset file says: `presets/<name>.yaml` beside the module that defines it.
+
+    The file maps a preset to settings; below `spaces:` it may hold settings for one space only.
+    """
+    path = Path(inspect.getfile(cls)).parent / "presets" / f"{name}.yaml"
+    if not path.exists():
+        return {}
+    content = yaml.safe_load(path.read_text()).get(preset, {})
+    general = {k: v for k, v in content.items() if k != "spaces"}
+    return merge(general, content.get("spaces", {}).get(space, {}))
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries, the second winning.
+
+    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+    {'a': {'b': 1, 'c': 3}}
+    """
+    both = {
+        k: merge(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()
+    }
+    return {**base, **both}
+
+
+def parse_set(items: list[str]) -> dict[str, Any]:
+    """`--set train.epochs=3` and the like, as nested dictionaries; values are YAML.
+
+    >>> parse_set(["train.epochs=3", "calr.gamma_prime=2.5"])
+    {'train': {'epochs': 3}, 'calr': {'gamma_prime': 2.5}}
+    """
+    values: dict[str, Any] = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        group, dot, name = key.strip().partition(".")
+        if not equals or not dot or not name:
+            raise BadInput(f"Cannot read --set {item!r}; write it like --set train.epochs=3.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise BadInput(f"Cannot read the value {text!r} of --set {item!r} as YAML.") from None
+        values = merge(values, {group: {name: value}})
+    return values
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A `--config` file as nested dictionaries."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Cannot read the config {path} ({getattr(error, 'strerror', None) or error}).") from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise BadInput(f"The config {path} is no valid YAML (line {line}).") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(
+        isinstance(v, dict) or not isinstance(v, list) for v in content.values()
+    ):
+        raise BadInput(f"The config {path} must map groups to settings, as `nasbench config` prints them.")
+    return content
+
+
+# ---------------------------------------------------------------------- resolving
+
+
+def resolve(
+    method: str,
+    space: str,
+    *,
+    dataset: str | None = None,
+    target: str | None = None,
+    preset: str = "quick",
+    seed: int = 0,
+    device: str = "cpu",
+    config: dict[str, Any] | None = None,
+    sets: dict[str, Any] | None = None,
+) -> Recipe:
+    """One recipe from: defaults < space < method < modifiers (each with its preset) < config < sets.
+
+    Brackets in the label win over all. Raises BadInput for whatever is unknown or does not fit.
+    """
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    terms = parse_label(method)
+    space_class = load("space", space)
+    layers = [preset_values(space_class, space, preset, space)]
+    built = build_terms(method, {})
+    for term in sorted(terms, key=lambda t: (kind_rank(built[t.name]), t.name)):
+        layers.append(preset_values(type(built[term.name]), term.name, preset, space))
+    values: dict[str, Any] = {}
+    for layer in [*layers, config or {}, sets or {}]:
+        values = merge(values, layer)
+    top = {"dataset": dataset, "target": target, "preset": preset, "seed": seed, "device": device}
+    for key in list(top):
+        in_file = values.pop(key, None)
+        top[key] = top[key] if top[key] is not None else in_file
+    values.pop("method", None), values.pop("space", None)
+    known = {*GROUPS, space, *built}
+    for group, inside in values.items():
+        if group not in known:
+            raise unknown("group of settings", group, known)
+        if not isinstance(inside, dict):
+            raise BadInput(f"{group} = {inside!r} does not fit: expected settings, like {group}.NAME=VALUE.")
+    options = {name: values.get(name, {}) for name in [*built, space]}
+    plugins = build_terms(method, options)
+    made_space = build(space_class, space, options[space])
+    dumps = {name: plugin.model_dump(mode="json") for name, plugin in [*plugins.items(), (space, made_space)]}
+    groups = {g: validated(cls, values.get(g, {}), prefix=f"{g}.").model_dump() for g, cls in GROUPS.items()}
+    if groups["train"]["nesterov"] and groups["train"]["momentum"] == 0:
+        raise BadInput("train.nesterov needs train.momentum above 0; set train.nesterov=false as well.")
+    if top["dataset"] is None:
+        raise BadInput(f"The space {space} names no dataset for the preset {preset!r}; give one with --dataset.")
+    if top["target"] is None:
+        from nasbench.data import load_images  # a dataset knows what it is ranked against
+
+        top["target"] = load_images(str(top["dataset"])).target
+    return validated(Recipe, {"method": format_label(plugins), "space": space, **top, **groups, "options": dumps})
+
+
+def kind_rank(plugin: Plugin) -> int:
+    """Methods before modifiers."""
+    from nasbench.plugins import Modifier
+
+    return int(isinstance(plugin, Modifier))

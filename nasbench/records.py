@@ -1,0 +1,96 @@
+"""What a run leaves behind: one JSON file, the same for the same recipe but for what stands under `measured`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from nasbench.errors import BadInput
+from nasbench.files import dump_json
+from nasbench.recipe import Recipe
+from nasbench.space import Arch
+
+FORMAT = 1
+
+
+@dataclass
+class Choice:
+    """An architecture that a search chose, for a scenario (a budget, a superclass) and a phase."""
+
+    arch: Arch
+    scenario: dict[str, Any] = field(default_factory=dict)
+    phase: str = "search"
+    selected_on: str = ""
+    """What the choice was made by, for example `validation top-1 of the supernet`."""
+
+
+class Metric(BaseModel):
+    """One number of a result, with what it means and what it was computed on."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    value: float | None
+    unit: str = ""
+    definition: str
+    dataset: str = ""
+    split: str = ""
+    subset: str = ""
+    selected_on: str = ""
+    low: float | None = None
+    """Lower end of a 95 % interval."""
+    high: float | None = None
+    """Upper end of a 95 % interval."""
+    n: int | None = None
+    """How many architectures the number is over."""
+    choice: int = 0
+    """Which of the run's choices it belongs to."""
+
+
+def identity(recipe: Recipe, content_hash: str) -> str:
+    """Eight hex digits that name a run: all that determines its result, but neither device nor place."""
+    values = recipe.model_dump(mode="json", exclude={"device": True, "engine": {"threads", "checkpoint_seconds"}})
+    text = json.dumps({**values, "data": {**values["data"], "content": content_hash}}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def folder_name(recipe: Recipe, key: str) -> str:
+    """A readable name that is unique by its last eight digits."""
+    label = "".join(c if c.isalnum() or c in "+-=._" else "_" for c in recipe.method)
+    return f"{label}-{recipe.space}-{recipe.dataset}-{recipe.preset}-s{recipe.seed}-{key}"
+
+
+def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether two records are the same but for what was measured."""
+    return {**a, "measured": None} == {**b, "measured": None}
+
+
+def dumps(record: dict[str, Any]) -> str:
+    """The record as JSON; NaN and infinity are refused."""
+    return dump_json(record)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a record. Raises BadInput if it is unreadable, truncated or of another format."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadInput(f"The record {path} cannot be read ({error}).") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise BadInput(f"{path} is no nasbench record of format {FORMAT}.")
+    return record
+
+
+def find(folder: Path) -> Iterator[Path]:
+    """Every record below a folder."""
+    yield from sorted({*folder.rglob("record.json"), *folder.glob("records/*.json")})
+
+
+def metric(record: dict[str, Any], name: str, choice: int = 0) -> dict[str, Any] | None:
+    """A metric of one result of a record, or None."""
+    return next((m for m in record["results"][choice]["metrics"] if m["name"] == name), None)

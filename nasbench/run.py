@@ -1,0 +1,407 @@
+"""One run: what every hook gets, and `execute`, which takes a recipe and leaves a record."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+import random
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pluggy
+import torch
+from filelock import FileLock, Timeout
+
+import nasbench.oneshot
+from nasbench import records
+from nasbench.data import Data, load_images
+from nasbench.errors import BadInput
+from nasbench.files import write_atomic
+from nasbench.plugins import build, build_terms, compose, discover, load
+from nasbench.recipe import Recipe
+from nasbench.records import Choice, Metric
+from nasbench.stages import Store, python_stream, stream, torch_stream
+from nasbench.subsets import resolve_subset
+
+if TYPE_CHECKING:
+    from nasbench.space import Arch, SearchSpace
+    from nasbench.tables import Table
+
+T = TypeVar("T")
+
+
+class Run:
+    """Everything a hook may need: the recipe, the space, the data, the network, time and randomness."""
+
+    recipe: Recipe
+    space: SearchSpace
+    """The search space, at the size that is trained."""
+    data: Data
+    truth: Table | None
+    """Ground truth for `recipe.target`, or None where none is known."""
+    device: torch.device
+    hook: Any
+    """Call the next hook with keyword arguments: `run.hook.score(run=run, archs=archs)`."""
+    net: Any = None
+    """The supernet, once `train` has built it."""
+    optimizer: torch.optim.Optimizer | None = None
+    step: int = 0
+    """Index of the current step of the running stage."""
+    total_steps: int = 0
+    """Steps of the running stage (T)."""
+    state: dict[str, Any]
+    """Plain values of the running stage that a checkpoint keeps: counters, the best so far."""
+    scores: dict[Arch, float]
+    """What `score_subset` found."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        space: SearchSpace,
+        data: Data,
+        truth: Table | None,
+        folder: Path,
+        observers: Sequence[Any] = (),
+    ) -> None:
+        self.recipe, self.space, self.data, self.truth, self.folder = recipe, space, data, truth, folder
+        self.device, self.observers = data.device, observers
+        self.plugins = build_terms(recipe.method, recipe.options)
+        others = {f"observer-{i}": o for i, o in enumerate(observers)}
+        others |= {name: load("evaluator", name)() for name in discover("evaluator")}
+        self.manager: pluggy.PluginManager = compose(
+            self.plugins, {**others, recipe.space: space}, nasbench.oneshot.Defaults()
+        )
+        self.hook = self.manager.hook
+        self.state, self.scores = {}, {}
+        self.info: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
+        self._tracked: dict[str, Any] = {}
+        self.scope = ""
+        self._stage = ""
+        self._store: Store | None = None
+        self._loops = 0
+
+    # ------------------------------------------------------------------ time
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return self.data.steps_per_epoch(self.recipe.train.batch_size)
+
+    @property
+    def epoch(self) -> int:
+        """Index of the current epoch."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def progress(self) -> float:
+        """t/T of the running stage, from 0 up to but not including 1; t is the step before it is counted."""
+        return self.step / self.total_steps
+
+    # ------------------------------------------------------------------ randomness
+
+    def rng(self, purpose: str, step: int | None = None) -> random.Random:
+        """A Python generator for a purpose at a step (default: the current one). No state to save."""
+        return python_stream(self.recipe.seed, self._stage, purpose, self.step if step is None else step)
+
+    def fixed_rng(self, purpose: str) -> random.Random:
+        """A Python generator for a choice made once a run, the same in every stage."""
+        return python_stream(self.recipe.seed, self.scope, purpose)
+
+    def generator(self, purpose: str, step: int | None = None) -> torch.Generator:
+        """A torch generator on the CPU for a purpose at a step (default: the current one)."""
+        return torch_stream(self.recipe.seed, self._stage, purpose, self.step if step is None else step)
+
+    @contextlib.contextmanager
+    def seeded(self, purpose: str) -> Iterator[None]:
+        """Seed torch's global generator inside the block, and put it back: for initialising networks."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(stream(self.recipe.seed, self._stage, purpose))
+            yield
+
+    # ------------------------------------------------------------------ stages
+
+    def stage(self, name: str, work: Callable[[], T]) -> T:
+        """Do a part of the run once: a finished stage is replayed, an interrupted one goes on.
+
+        `work` returns plain values. What it leaves in `run.net` and in the plugins' state is restored too.
+        """
+        if self._store is not None:
+            raise RuntimeError(f"stage {name!r} inside stage {self._stage!r}: stages follow one another")
+        self._store, self._loops = Store(self.folder / "stages" / name), 0
+        self._stage = name = self.scope + name
+        self.state, self._tracked, self.step, self.total_steps = {}, {}, 0, 0
+        try:
+            done = self._store.done()
+            if done is not None:
+                self._restore(done)
+                self.seconds[name] = done["seconds"]
+                return done["result"]
+            self.seconds[name], self._began = 0.0, time.perf_counter()
+            result = work()
+            self._store.write("done", {"result": result, **self._snapshot(optimizer=False)})
+            return result
+        finally:
+            self._stage, self._store = "", None
+
+    def steps(self, total: int) -> Iterator[int]:
+        """The steps of the running stage, going on after the last checkpoint; one loop a stage."""
+        if self._store is None or self._loops:
+            raise RuntimeError("run.steps needs a stage of its own: with run.stage(name, work), one loop in work")
+        self._loops, self.total_steps, start = 1, total, 0
+        checkpoint = self._store.latest()
+        if checkpoint is not None:
+            self._restore(checkpoint)
+            start, self.seconds[self._stage] = checkpoint["step"], checkpoint["seconds"]
+            self._began = time.perf_counter()
+        for step in range(start, total):
+            self.step = step
+            # A network may draw from the global generator (dropout): same step, same numbers.
+            torch.manual_seed(stream(self.recipe.seed, self._stage, "global", step))
+            yield step
+            self.hook.progress(run=self, stage=self._stage, done=step + 1, total=total, info=self.info)
+            if time.monotonic() - self._store.last_write >= self.recipe.engine.checkpoint_seconds:
+                self._store.write_step(step + 1, {"step": step + 1, **self._snapshot()})
+
+    def track(self, name: str, thing: Any) -> Any:
+        """Keep something with `state_dict` and `load_state_dict` in the checkpoints of the running stage."""
+        self._tracked[name] = thing
+        return thing
+
+    def _snapshot(self, optimizer: bool = True) -> dict[str, Any]:
+        now = time.perf_counter()
+        self.seconds[self._stage] += now - self._began
+        self._began = now
+        state: dict[str, Any] = {"state": self.state, "seconds": self.seconds[self._stage]}
+        state["plugins"] = {name: plugin.state_dict(self) for name, plugin in self.plugins.items()}
+        if self.net is not None:
+            state["net"] = self.net.state_dict()
+            state["structure"] = self.net.structure() if hasattr(self.net, "structure") else None
+        if optimizer:
+            state["optimizer"] = self.optimizer.state_dict() if self.optimizer else None
+            state["tracked"] = {name: thing.state_dict() for name, thing in self._tracked.items()}
+        return state
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.state = saved["state"]
+        if "net" in saved:
+            if self.net is None:
+                self.net = self.hook.build_supernet(run=self)
+            if saved["structure"] is not None and saved["structure"] != self.net.structure():
+                self.replace_net(self.net.rebuild(saved["structure"]))
+            self.net.load_state_dict(saved["net"])
+        if saved.get("optimizer") and self.optimizer:
+            self.optimizer.load_state_dict(saved["optimizer"])
+        for name, thing in saved.get("tracked", {}).items():
+            self._tracked[name].load_state_dict(thing)
+        for name, plugin in self.plugins.items():
+            plugin.load_state_dict(self, saved["plugins"][name])
+
+    def replace_net(self, net: torch.nn.Module, mapping: dict[str, tuple[str, Any]] | None = None) -> None:
+        """Put a net of another shape in place, and carry the optimizer's state over.
+
+        `mapping` names, for a parameter of the new net, the old parameter and the index that cuts the new
+        one's place out of it; a parameter not named starts without state.
+        """
+        old = dict(self.net.named_parameters()) if self.net is not None else {}
+        self.net = net.to(self.device)
+        if self.optimizer is None:
+            return
+        states = {name: self.optimizer.state.get(parameter, {}) for name, parameter in old.items()}
+        groups = {id(p): g for g in self.optimizer.param_groups for p in g["params"]}
+        home = {name: groups.get(id(parameter), self.optimizer.param_groups[0]) for name, parameter in old.items()}
+        for group in self.optimizer.param_groups:
+            group["params"] = []
+        self.optimizer.state.clear()
+        for name, parameter in self.net.named_parameters():
+            source, index = (mapping or {}).get(name, (name, ...))
+            home.get(source, self.optimizer.param_groups[0])["params"].append(parameter)
+            if mapping is not None and name in mapping and states.get(source):
+                self.optimizer.state[parameter] = {
+                    k: v[index].clone() if isinstance(v, torch.Tensor) and v.shape == old[source].shape else v
+                    for k, v in states[source].items()
+                }
+
+    # ------------------------------------------------------------------ networks
+
+    def to_device(self, net: torch.nn.Module) -> torch.nn.Module:
+        """A network on the run's device, in its memory format and, for float64, its precision."""
+        dtype = torch.float64 if self.recipe.engine.precision == "float64" else None
+        net = net.to(self.device, dtype)
+        if self.recipe.engine.memory_format == "channels_last":
+            net = net.to(memory_format=torch.channels_last)
+        return net
+
+    def forward(self, images: torch.Tensor, archs: Any) -> torch.Tensor:
+        """Logits [n,B,K] of the supernet at the run's precision."""
+        assert self.net is not None, "the supernet has not been built"
+        if self.recipe.engine.precision == "float64":
+            images = images.double()
+        use_bfloat16 = self.recipe.engine.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16, cache_enabled=False):
+            logits: torch.Tensor = self.net(images, archs)
+        return logits.float() if use_bfloat16 else logits
+
+    # ------------------------------------------------------------------ architectures
+
+    def subset(self) -> list[Arch]:
+        """The architectures of `recipe.score.subset`, restrictions of the space applied."""
+        return [a for a in resolve_subset(self.recipe.score.subset, self.space, self.truth) if a in self.space]
+
+    def child(self, name: str, space: SearchSpace) -> Run:
+        """A part of this run on a part of the space, with its own plugins, clock, streams and stages."""
+        run = Run(self.recipe, space, self.data, self.truth, self.folder / name, self.observers)
+        run.seconds, run.scope = self.seconds, f"{self.scope}{name}/"
+        return run
+
+
+# ---------------------------------------------------------------------- executing
+
+
+def resolve_engine(recipe: Recipe) -> Recipe:
+    """Replace every `auto` by what this machine's rule gives, so that the recipe says what was done."""
+    engine, device = recipe.engine, recipe.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInput("There is no CUDA device here; use --device cpu or auto.")
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise BadInput(f"Unknown device {device!r}; use auto, cpu or cuda.")
+    precision = engine.precision
+    if precision == "auto":
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
+    layout = engine.memory_format
+    if layout == "auto":
+        layout = "channels_last" if precision == "bfloat16" else "contiguous"
+    threads = engine.threads or (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    changed = engine.model_copy(update={"precision": precision, "memory_format": layout, "threads": threads})
+    return recipe.model_copy(update={"engine": changed, "device": device})
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (AVX512-BF16 or AMX; Ampere or newer)."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    capability = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(capability and capability())
+
+
+def prepare(recipe: Recipe, runs: Path, observers: Sequence[Any] = ()) -> tuple[Run, str]:
+    """Compose a run and refuse what cannot work, before anything is written. Returns it and its identity."""
+    recipe = resolve_engine(recipe)
+    torch.set_num_threads(recipe.engine.threads or 1)
+    images = load_images(recipe.dataset)
+    data = Data(images, recipe.data, torch.device(recipe.device), recipe.engine.memory_format == "channels_last")
+    options = {**recipe.options[recipe.space], "classes": data.classes, "image": list(data.image)}
+    recipe = recipe.model_copy(update={"options": {**recipe.options, recipe.space: options}})
+    space: SearchSpace = build(load("space", recipe.space), recipe.space, options)
+    key = records.identity(recipe, data.content_hash)
+    run = Run(
+        recipe,
+        space,
+        data,
+        space.ground_truth(recipe.target),
+        runs / records.folder_name(recipe, key),
+        observers,
+    )
+    run.subset()  # an unknown subset, or one without ground truth, is found out now
+    reasons = [reason for reason in run.hook.refuse(run=run) if reason]
+    if reasons:
+        raise BadInput(reasons[0])
+    return run, key
+
+
+def execute(
+    recipe: Recipe, runs: Path, *, observers: Sequence[Any] = (), force: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """Run a recipe, or return the record it already has. Returns the record and its path.
+
+    Raises BadInput before training for whatever cannot work, and if another process runs the same recipe.
+    """
+    run, key = prepare(recipe, runs, observers)
+    path = run.folder / "record.json"
+    if path.exists() and not force:
+        return records.read(path), path
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run.folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BadInput(f"Another process is running {run.folder}; wait for it or use another --runs.") from None
+    except OSError as error:
+        raise BadInput(f"Cannot write into {run.folder} ({error.strerror}); choose another --runs.") from None
+    with lock:
+        if force:
+            path.unlink(missing_ok=True)
+            shutil.rmtree(run.folder / "stages", ignore_errors=True)
+        record = _execute(run, key)
+        write_atomic(path, records.dumps(record))
+        run.hook.run_finished(run=run, record=record)
+    return record, path
+
+
+def _execute(run: Run, key: str) -> dict[str, Any]:
+    if run.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(run.device)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    run.hook.run_started(run=run)
+    choices: list[Choice] = run.hook.search(run=run)
+    metrics = [m for answer in run.hook.evaluate(run=run, choices=choices) for m in answer]
+    return {
+        "format": records.FORMAT,
+        "id": key,
+        "recipe": run.recipe.model_dump(
+            mode="json", exclude={"device": True, "engine": {"threads", "checkpoint_seconds"}}
+        ),
+        "dataset_hash": run.data.content_hash,
+        "results": [_result(run, i, choice, metrics) for i, choice in enumerate(choices)],
+        "measured": _measured(run),
+    }
+
+
+def _result(run: Run, index: int, choice: Choice, metrics: list[Metric]) -> dict[str, Any]:
+    mine = [m for m in metrics if m.choice == index]
+    names = [m.name for m in mine]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"Two evaluators report {name!r}; rename one of them.")
+    return {
+        "scenario": choice.scenario,
+        "phase": choice.phase,
+        "arch": run.space.format(choice.arch),
+        "metrics": [m.model_dump(exclude={"choice"}, exclude_none=False) for m in mine],
+    }
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    if run.device.type == "cuda":
+        peak, device = torch.cuda.max_memory_allocated(run.device), torch.cuda.get_device_name(run.device)
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak, device = (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+            platform.processor() or platform.machine(),
+        )
+    return {
+        "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
+        "peak_memory_bytes": peak,
+        "peak_memory_of": "allocator" if run.device.type == "cuda" else "process",
+        "device": device,
+        "threads": run.recipe.engine.threads,
+        "bit_exact": run.device.type == "cpu",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "nasbench": nasbench.__version__,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }

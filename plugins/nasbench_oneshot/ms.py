@@ -1,0 +1,86 @@
+"""MS: momentum separation, from Subnet-Aware Dynamic Supernet Training for NAS, CVPR 2025."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Generator
+from typing import Any, ClassVar
+
+from pydantic import Field, PrivateAttr
+
+from nasbench import Arch, BadInput, Choice, Metric, Modifier, Run, hookimpl
+from nasbench.errors import unknown
+
+Bank = defaultdict[Any, dict[str, Any]]
+
+
+class MS(Modifier):
+    """Subnets that agree on one decision share an optimizer state; the weights are shared by all (Eq. 7, 8)."""
+
+    # Forcing an option comes after whatever else changes the sample.
+    priority: ClassVar[int] = 10
+
+    edge: str = "random"
+    """The decision that splits the space: its name, first, last, or random (drawn once a run)."""
+    clusters: int | None = Field(None, ge=1)
+    """Merge the options into so many clusters, by index modulo; null gives each option its own."""
+    _banks: dict[int, Bank] = PrivateAttr(default_factory=dict)
+    _cluster: int = PrivateAttr(0)
+
+    @hookimpl
+    def refuse(self, run: Run) -> str | None:
+        if all(len(options) == 1 for options in run.space.options):
+            return f"ms needs a decision to split by, and {run.space.name} has none."
+        self.decision(run)
+        return None
+
+    def decision(self, run: Run) -> int:
+        """Index of the decision that splits the space."""
+        free = [i for i, options in enumerate(run.space.options) if len(options) > 1]
+        if self.edge == "random":
+            return run.fixed_rng("ms-edge").choice(free)
+        names = {"first": free[0], "last": free[-1], **{run.space.decisions[i]: i for i in free}}
+        if self.edge not in names:
+            raise unknown(f"decision of {run.space.name}", self.edge, ["random", *names])
+        return names[self.edge]
+
+    @hookimpl(wrapper=True)
+    def sample_archs(self, run: Run) -> Generator[None, list[Arch], list[Arch]]:
+        archs = yield
+        if not isinstance(archs[0][0], int):
+            raise BadInput("ms needs single subnets, and the method trains mixtures.")
+        edge = self.decision(run)
+        if len(archs) > 1:  # Algorithm 2: one cluster a step, its option forced on every subnet
+            option = run.rng("ms-cluster").choice(run.space.options[edge])
+            archs = [run.space.replace(arch, edge, option) for arch in archs]
+        self._cluster = archs[0][edge] % (self.clusters or len(run.space.choices[run.space.decisions[edge]]))
+        return archs
+
+    @hookimpl(wrapper=True)
+    def update(self, run: Run, archs: list[Arch]) -> Generator[None, bool, bool]:
+        assert run.optimizer is not None
+        run.optimizer.state = self._banks.setdefault(self._cluster, defaultdict(dict))
+        return (yield)
+
+    @hookimpl
+    def evaluate(self, run: Run, choices: list[Choice]) -> list[Metric]:
+        where = f"index of the decision that split the space (option edge={self.edge})"
+        return [Metric(name="ms_edge", value=self.decision(run), definition=where)]
+
+    def state_dict(self, run: Run) -> dict[str, Any]:
+        if run.optimizer is None:
+            return {}
+        saved, current = {}, run.optimizer.state
+        for cluster, run.optimizer.state in self._banks.items():
+            saved[cluster] = run.optimizer.state_dict()["state"]
+        run.optimizer.state = current
+        return {"banks": saved}
+
+    def load_state_dict(self, run: Run, state: dict[str, Any]) -> None:
+        if run.optimizer is None:
+            return
+        current, groups = run.optimizer.state, run.optimizer.state_dict()["param_groups"]
+        for cluster, saved in state.get("banks", {}).items():
+            run.optimizer.load_state_dict({"state": saved, "param_groups": groups})
+            self._banks[cluster] = run.optimizer.state
+        run.optimizer.state = current

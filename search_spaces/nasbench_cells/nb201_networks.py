@@ -1,0 +1,202 @@
+"""The networks of NAS-Bench-201: the weight-sharing supernet, and one architecture alone."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench_cells.nb201 import CONV1, CONV3, EDGES, NONE, POOL, SKIP
+
+if TYPE_CHECKING:
+    from nasbench import Arch, Mixture
+    from nasbench_cells.nb201 import NB201
+
+
+def average_pool(x: Tensor) -> Tensor:
+    """The benchmark's avg_pool_3x3: the padding is not counted."""
+    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+
+
+# ---------------------------------------------------------------------- the supernet
+
+
+def batch_norm(x: Tensor) -> Tensor:
+    """Batch statistics, no scale or shift, nothing remembered: each subnet is normalised by its own batch."""
+    return F.batch_norm(x, None, None, training=True)
+
+
+class Step(NamedTuple):
+    """One operation of a cell that matters: edge, source node, target node, operation."""
+
+    edge: int
+    source: int
+    target: int
+    op: int
+
+
+@lru_cache(maxsize=20_000)
+def live_steps(arch: Arch) -> tuple[Step, ...]:
+    """The operations that the cell's output depends on and that are not fed by zeros alone, in order.
+
+    The rest need not be computed: in the supernet, whose batch norms have no shift, an operation on zeros
+    gives zeros, and what the output does not depend on has no gradient.
+    """
+    steps = [Step(e, s, t, op) for e, ((s, t), op) in enumerate(zip(EDGES, arch, strict=True)) if op != NONE]
+    fed = {0}
+    for node in range(1, 4):
+        if any(step.target == node and step.source in fed for step in steps):
+            fed.add(node)
+    needed = {3}
+    for node in (2, 1):
+        if any(step.source == node and step.target in needed for step in steps):
+            needed.add(node)
+    return tuple(step for step in steps if step.source in fed and step.target in needed)
+
+
+class Edge(nn.Module):
+    """The parametric operations of one edge. The biases have no effect before a batch norm; the official
+    supernet has them, and its 1,692,474 parameters count them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1x1 = nn.Conv2d(channels, channels, 1)
+        self.conv3x3 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, op: int) -> Tensor:
+        if op == SKIP:
+            return x
+        if op == POOL:
+            return average_pool(x)
+        return batch_norm((self.conv1x1 if op == CONV1 else self.conv3x3)(F.relu(x)))
+
+
+class Cell(nn.Module):
+    """Four nodes; node 0 is the input, node 3 the output."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList(Edge(channels) for _ in EDGES)
+
+    def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        nodes: dict[int, Tensor] = {0: x}
+        for edge, source, target, op in live_steps(arch):
+            y = self.edges[edge](nodes[source], op)
+            nodes[target] = nodes[target] + y if target in nodes else y
+        return nodes.get(3, torch.zeros_like(x))
+
+    def mix(self, x: Tensor, mixture: Mixture) -> Tensor:
+        """Every edge is the weighted sum of its operations; exact zeros are not computed."""
+        nodes = [x, *(torch.zeros_like(x) for _ in range(3))]
+        for edge, ((source, target), weights) in enumerate(zip(EDGES, mixture, strict=True)):
+            for op, (weight, used) in enumerate(zip(weights, weights.detach() != 0, strict=True)):
+                if op != NONE and used:
+                    nodes[target] = nodes[target] + weight * self.edges[edge](nodes[source], op)
+        return nodes[3]
+
+
+class Residual(nn.Module):
+    """The residual block between two groups of cells: stride 2, twice the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_a = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.conv_b = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(channels, 2 * channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = batch_norm(self.conv_a(F.relu(x)))
+        y = batch_norm(self.conv_b(F.relu(y)))
+        return y + cast(Tensor, self.shortcut(F.avg_pool2d(x, 2)))
+
+
+class Supernet(nn.Module):
+    """All architectures in one set of weights: `net(images [B,C,H,W], archs) -> logits [n,B,K]`.
+
+    `archs` are architectures or mixtures. Batch statistics always, so a subnet's output depends on its
+    batch; the stem is computed once for all of them.
+    """
+
+    def __init__(self, space: NB201) -> None:
+        super().__init__()
+        c = space.channels
+        self.stem = nn.Conv2d(space.image[0], c, 3, padding=1, bias=False)
+        self.groups = nn.ModuleList(nn.ModuleList(Cell(c << i) for _ in range(space.cells)) for i in range(3))
+        self.reductions = nn.ModuleList(Residual(c << i) for i in range(2))
+        self.head = nn.Linear(4 * c, space.classes)
+
+    def forward(self, images: Tensor, archs: list[Arch] | list[Mixture]) -> Tensor:
+        x = batch_norm(self.stem(images))
+        return torch.stack([self._subnet(x, arch) for arch in archs])
+
+    def _subnet(self, x: Tensor, arch: Arch | Mixture) -> Tensor:
+        for i, cells in enumerate(self.groups):
+            if i:
+                x = self.reductions[i - 1](x)
+            for cell in cast(nn.ModuleList, cells):
+                x = cell(x, arch) if isinstance(arch, tuple) else cast(Cell, cell).mix(x, arch)
+        return cast(Tensor, self.head(F.relu(batch_norm(x)).mean((2, 3))))
+
+
+# ---------------------------------------------------------------------- one architecture alone
+
+
+def conv_norm(in_channels: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """ReLU-Conv-BN without a bias, as the benchmark trains it."""
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(channels),
+    )
+
+
+class NetworkCell(nn.Module):
+    """A cell with the operations of one architecture."""
+
+    def __init__(self, channels: int, arch: Arch) -> None:
+        super().__init__()
+        self.arch = arch
+        kernels = {CONV1: 1, CONV3: 3}
+        self.edges = nn.ModuleList(
+            conv_norm(channels, channels, kernels[op]) if op in kernels else nn.Identity() for op in arch
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = [x]
+        for node in range(1, 4):
+            total = torch.zeros_like(x)
+            for (source, target), op, edge in zip(EDGES, self.arch, self.edges, strict=True):
+                if target == node and op != NONE:
+                    total = total + (average_pool(nodes[source]) if op == POOL else edge(nodes[source]))
+            nodes.append(total)
+        return nodes[3]
+
+
+class NetworkResidual(nn.Module):
+    """The residual block of a stand-alone network."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_a = conv_norm(channels, 2 * channels, 3, stride=2)
+        self.conv_b = conv_norm(2 * channels, 2 * channels, 3)
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(channels, 2 * channels, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.conv_b(self.conv_a(x)) + self.shortcut(x))
+
+
+class Network(nn.Sequential):
+    """The network that the benchmark trains alone: images [B,C,H,W] -> logits [B,K]."""
+
+    def __init__(self, space: NB201, arch: Arch) -> None:
+        c = space.channels
+        layers: list[nn.Module] = [nn.Conv2d(space.image[0], c, 3, padding=1, bias=False), nn.BatchNorm2d(c)]
+        for i in range(3):
+            if i:
+                layers.append(NetworkResidual(c << (i - 1)))
+            layers += [NetworkCell(c << i, arch) for _ in range(space.cells)]
+        layers += [nn.BatchNorm2d(4 * c), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        super().__init__(*layers, nn.Linear(4 * c, space.classes))
