@@ -128,10 +128,11 @@ class SearchSpace(Plugin):
 
     def restrict(self, allowed: dict[str, Sequence[int]]) -> SearchSpace:
         """The part of the space where the named decisions take only these option indices."""
+        now = dict(zip(self.decisions, self.options, strict=True))
         for decision, options in allowed.items():
-            if decision not in self.choices or not set(options) <= set(range(len(self.choices[decision]))):
+            if not options or not set(options) <= set(now.get(decision, ())):
                 raise BadInput(f"{self.name} has no decision {decision!r} with options {list(options)}.")
-        return self.with_(allowed={**self.allowed, **{d: list(o) for d, o in allowed.items()}})
+        return self.with_(allowed={**self.allowed, **{d: sorted(set(o)) for d, o in allowed.items()}})
 
     @property
     def root(self) -> SearchSpace:
@@ -151,7 +152,8 @@ class SearchSpace(Plugin):
     def parse(self, text: str) -> Arch:
         """The architecture of a text form. Raises BadInput with what was expected."""
         words = dict(word.partition("=")[::2] for word in text.split())
-        if len(words) != len(self.choices) or any(words.get(d) not in n for d, n in self.choices.items()):
+        missing = any(words.get(d) not in names for d, names in self.choices.items())
+        if missing or len(text.split()) != len(self.choices):
             example = self.format(tuple(0 for _ in self.choices))
             raise BadInput(f"Cannot read the {self.name} architecture {text!r}; expected a form like {example!r}.")
         return tuple(names.index(words[d]) for d, names in self.choices.items())
@@ -169,6 +171,8 @@ class SearchSpace(Plugin):
         for names in reversed(self.choices.values()):
             number, digit = divmod(number, len(names))
             digits.append(digit)
+        if number:
+            raise BadInput(f"{self.name} numbers its architectures from 0 to {self.root.size - 1}.")
         return tuple(reversed(digits))
 
     def cost_range(self, name: str) -> tuple[int, int]:

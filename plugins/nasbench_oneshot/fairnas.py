@@ -8,12 +8,15 @@ from nasbench import Arch, Method, Run, hookimpl
 class FairNAS(Method):
     """Each step sums the gradients of n subnets in which every option of every decision is active once.
 
-    Strict fairness needs equal option counts. Where a decision has fewer than n options, its permutation is
-    followed by distinct redraws.
+    n is the largest option count. A decision with fewer options goes on with a fresh permutation, cut off at
+    n, so its options are active equally often or once more: fairness is strict where the counts are equal.
     """
 
     @hookimpl
     def sample_archs(self, run: Run) -> list[Arch]:
         rng, n = run.rng("archs"), max(map(len, run.space.options))
-        columns = [rng.sample(o, len(o)) + rng.sample(o, n - len(o)) for o in run.space.options]
+        columns = []
+        for options in run.space.options:
+            rounds = -(-n // len(options))
+            columns.append([o for _ in range(rounds) for o in rng.sample(options, len(options))][:n])
         return list(zip(*columns, strict=True))

@@ -49,11 +49,14 @@ class MS(Modifier):
         archs = yield
         if not isinstance(archs[0][0], int):
             raise BadInput("ms needs single subnets, and the method trains mixtures.")
-        edge = self.decision(run)
-        if len(archs) > 1:  # Algorithm 2: one cluster a step, its option forced on every subnet
-            option = run.rng("ms-cluster").choice(run.space.options[edge])
-            archs = [run.space.replace(arch, edge, option) for arch in archs]
-        self._cluster = archs[0][edge] % (self.clusters or len(run.space.choices[run.space.decisions[edge]]))
+        edge, rng = self.decision(run), run.rng("ms-cluster")
+        count = self.clusters or len(run.space.choices[run.space.decisions[edge]])
+        self._cluster = archs[0][edge] % count
+        if len(archs) > 1:  # Algorithm 2: one cluster a step; a subnet outside is moved into it by its option
+            options = run.space.options[edge]
+            self._cluster = rng.choice(sorted({o % count for o in options}))
+            inside = [o for o in options if o % count == self._cluster]
+            archs = [a if a[edge] in inside else run.space.replace(a, edge, rng.choice(inside)) for a in archs]
         return archs
 
     @hookimpl(wrapper=True)

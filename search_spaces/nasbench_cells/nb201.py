@@ -28,7 +28,7 @@ NONE, SKIP, CONV1, CONV3, POOL = range(5)
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 #: Classes and image side of the benchmark's datasets.
 TRAINED = {"cifar10": (10, 32), "cifar100": (100, 32), "imagenet16-120": (120, 16)}
-_TEXT = re.compile(r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+)~2\|$")
+_TEXT = re.compile(r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+)~2\|")
 
 
 class NB201(SearchSpace):
@@ -61,9 +61,9 @@ class NB201(SearchSpace):
 
     def parse(self, text: str) -> Arch:
         """The architecture of the field's string or of its base-5 number."""
-        if text.isdecimal() and int(text) < self.root.size:
+        if text.isdecimal() and len(text) <= 5 and int(text) < self.root.size:
             return self.from_number(int(text))
-        match = _TEXT.match(text)
+        match = _TEXT.fullmatch(text)
         if not match:
             raise BadInput(
                 f"Cannot read the nb201 architecture {text!r}; expected a number below 15625 "
