@@ -2,99 +2,132 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from nasbench.errors import BadInput, unknown
 
+
+def examples(*commands: str) -> str:
+    """The end of a help text; \\b keeps its lines apart."""
+    return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])
+
+
 app = typer.Typer(
     name="nasbench",
     help="Implement, run and rank neural-architecture-search methods side by side.",
-    epilog="Start here: nasbench run --method fairnas+calr --space nb201   (a minute, offline)",
-    no_args_is_help=True,
+    epilog=examples("nasbench run --method fairnas+calr --space nb201    # a minute, offline", "nasbench run --help"),
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Datasets and ground-truth tables.", no_args_is_help=True)
+data_app = typer.Typer(help="Add and list datasets and ground-truth tables.")
 app.add_typer(data_app, name="data")
 
-Method = Annotated[str, typer.Option("--method", "-m", help="A method and modifiers: fairnas+calr[gamma_prime=3].")]
-Space = Annotated[str, typer.Option("--space", "-s", help="A search space: nb201.")]
-Dataset = Annotated[Optional[str], typer.Option(help="What to train on; the preset names one.")]  # noqa: UP045
-Target = Annotated[str | None, typer.Option(help="Whose ground truth to rank against; the dataset names one.")]
-Preset = Annotated[str, typer.Option(help="quick (a minute), cpu (minutes), paper (the paper's setting).")]
-Sets = Annotated[list[str], typer.Option("--set", help="Change one setting: train.epochs=3. Repeatable.")]
-Config = Annotated[Optional[Path], typer.Option(help="A YAML file as `nasbench config` prints it.")]  # noqa: UP045
-Runs = Annotated[Path, typer.Option(help="Where records and checkpoints go.")]
+Method = Annotated[
+    str, typer.Option("--method", "-m", metavar="LABEL", help="A method and modifiers: fairnas+calr[gamma_prime=3].")
+]
+Space = Annotated[str, typer.Option("--space", "-s", metavar="NAME", help="A search space: nb201.")]
+Dataset = Annotated[str | None, typer.Option(metavar="NAME", help="What to train on. [default: what the preset names]")]
+Target = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Whose ground truth to rank against. [default: what the dataset names]"),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="quick (a minute), cpu (minutes) or paper (its setting). [default: quick]"),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting: train.epochs=3. Repeatable."),
+]
+Config = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Settings in YAML, as `nasbench config` prints them.")
+]
+Runs = Annotated[Path, typer.Option(metavar="DIR", help="Where records and checkpoints are.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command(
-    epilog="Examples: nasbench run -m fairnas+calr -s nb201   |   "
-    "nasbench run -m spos -s nb201 --dataset cifar10-jpeg --preset cpu --seeds 3"
+    epilog=examples(
+        "nasbench run -m fairnas+calr -s nb201",
+        "nasbench run -m spos -s nb201 --dataset cifar10-jpeg --preset cpu --seeds 3",
+    )
 )
 def run(
     method: Method,
     space: Space,
     dataset: Dataset = None,
     target: Target = None,
-    preset: Preset = "quick",
-    seeds: Annotated[Optional[int], typer.Option(help="Run seeds 0 to N-1.")] = None,  # noqa: UP045
-    seed: Annotated[Optional[int], typer.Option(help="Run this one seed (default 0).")] = None,  # noqa: UP045
-    sets: Sets = [],  # noqa: B006
+    preset: Preset = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", help="Run seeds 0 to N-1.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="K", help="Run this one seed. [default: 0]")] = None,
+    sets: Sets = None,
     config: Config = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
     runs: Runs = Path("runs"),
-    force: Annotated[bool, typer.Option(help="Start over, even if the run is finished.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start over, even if the run is finished.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,
 ) -> None:
-    """Run a method on a search space, once per seed. The same command goes on after a crash."""
+    """Run a method on a search space, once per seed.
+
+    The same command goes on after a crash, and shows the record of a run that is finished.
+    """
     from nasbench import recipe as recipes
 
     if seed is not None and seeds is not None:
-        raise BadInput("Give --seeds N or --seed K, not both.")
+        raise BadInput(f"--seeds {seeds} and --seed {seed} exclude each other; give one of them.")
     if seeds is not None and seeds < 1:
         raise BadInput(f"--seeds {seeds} does not fit: expected 1 or more.")
-    settings: dict[str, Any] = {
-        "config": recipes.read_config(config) if config else {},
-        "sets": recipes.parse_set(sets),
-    }
-    wanted = range(seeds) if seeds is not None else [seed or 0]
+    if seed is not None and seed < 0:
+        raise BadInput(f"--seed {seed} does not fit: expected 0 or more.")
+    settings = recipes.read_config(config) if config else {}
     plan = [
-        recipes.resolve(method, space, dataset=dataset, target=target, preset=preset, seed=s, device=device, **settings)
-        for s in wanted
+        recipes.resolve(
+            method,
+            space,
+            dataset=dataset,
+            target=target,
+            preset=preset,
+            seed=s,
+            device=device,
+            config=settings,
+            sets=recipes.parse_set(sets or []),
+        )
+        for s in (range(seeds) if seeds else [seed])
     ]
     from nasbench import show
     from nasbench.run import execute, prepare
 
-    show.setting(plan[0])
     if dry_run:
-        for one in plan:
+        for i, one in enumerate(plan):
             prepared, _ = prepare(one, runs)
-            show.plan(prepared)
+            show.plan(prepared, announce=i == 0)
         return
-    done = []
+    done: list[dict[str, Any]] = []
     for one in plan:
-        with show.ProgressBar() as bar:
-            record, path = execute(one, runs, observers=[bar], force=force)
-        show.record(record, path)
+        with show.Terminal(announce=not done) as terminal:
+            record, path = execute(one, runs, observers=[terminal], force=force)
+        show.record(record, path, finished_before=not terminal.started)
         done.append(record)
     if len(done) > 1:
         show.over_seeds(done)
 
 
-@app.command("list")
+@app.command("list", epilog=examples("nasbench list", "nasbench list methods --json"))
 def list_(
     what: Annotated[
-        str, typer.Argument(help="methods, modifiers, spaces, datasets, evaluators, presets or all.")
+        str, typer.Argument(metavar="WHAT", help="methods, modifiers, spaces, datasets, evaluators, presets or all.")
     ] = "all",
     json: Json = False,
 ) -> None:
-    """List what is installed. Reads package metadata only."""
+    """List what is installed."""
+    from nasbench import home
     from nasbench.files import dump_json
     from nasbench.plugins import GROUPS, discover
 
@@ -106,11 +139,8 @@ def list_(
         if what in (plural, "all"):
             entries = discover(kind)
             found[plural] = {n: f"{e.dist.name} {e.dist.version}" if e.dist else "" for n, e in entries.items()}
-    if what in ("datasets", "all"):
-        from nasbench import home
-
-        added = sorted(p.stem for p in home.path("datasets").glob("*.safetensors"))
-        found["datasets"] |= dict.fromkeys(added, "added")
+    if "datasets" in found:
+        found["datasets"] |= dict.fromkeys(home.stored("datasets"), "added with `nasbench data add`")
     if what in ("presets", "all"):
         from nasbench.recipe import PRESETS
 
@@ -124,101 +154,117 @@ def list_(
             typer.echo(f"  {name:<24} {about}")
 
 
-@app.command(epilog="Example: nasbench config -m fairnas+calr -s nb201 --preset cpu > my.yaml")
+@app.command(epilog=examples("nasbench config -m fairnas+calr -s nb201 --preset cpu > my.yaml"))
 def config(
     method: Method,
     space: Space,
     dataset: Dataset = None,
     target: Target = None,
-    preset: Preset = "quick",
-    sets: Sets = [],  # noqa: B006
+    preset: Preset = None,
+    sets: Sets = None,
 ) -> None:
-    """Print the YAML that `run --config` reads: every setting, its value and what it means."""
+    """Print the YAML that `run --config` reads.
+
+    It holds every setting, its value and what it means.
+    """
     from nasbench import recipe as recipes
     from nasbench.show import commented_yaml
 
     resolved = recipes.resolve(
-        method, space, dataset=dataset, target=target, preset=preset, sets=recipes.parse_set(sets)
+        method, space, dataset=dataset, target=target, preset=preset, sets=recipes.parse_set(sets or [])
     )
     typer.echo(commented_yaml(resolved), nl=False)
 
 
-@app.command(epilog="Example: nasbench query --space nb201 '|nor_conv_3x3~0|+|none~0|...|' --json")
+@app.command(
+    epilog=examples(
+        "nasbench query -s tiny 'layer0=skip layer1=linear layer2=skip'",
+        "nasbench query -s nb201 11718 --dataset cifar10 --split test --json",
+    )
+)
 def query(
     space: Space,
-    arch: Annotated[str, typer.Argument(help="An architecture in the space's text form.")],
-    dataset: Annotated[Optional[str], typer.Option(help="Only this dataset.")] = None,  # noqa: UP045
-    split: Annotated[Optional[str], typer.Option(help="Only this split: valid or test.")] = None,  # noqa: UP045
-    epochs: Annotated[Optional[int], typer.Option(help="Only this training length.")] = None,  # noqa: UP045
-    seed: Annotated[Optional[str], typer.Option(help="Only this seed, or mean.")] = None,  # noqa: UP045
-    sets: Sets = [],  # noqa: B006
+    arch: Annotated[str, typer.Argument(metavar="ARCH", help="An architecture in the space's text form, or a number.")],
+    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Only this dataset.")] = None,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="Only this split: valid or test.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Only this training length.")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="K", help="Only this seed, or mean.")] = None,
+    sets: Sets = None,
     json: Json = False,
 ) -> None:
-    """Costs and ground truth of an architecture, each number with its dataset, split, epochs and seed."""
+    """Show costs and ground truth of an architecture.
+
+    Every number comes with its dataset, split, epochs and seed; the options narrow them down.
+    """
     from nasbench import show
     from nasbench.files import dump_json
     from nasbench.plugins import build, load
     from nasbench.recipe import parse_set
 
-    options = parse_set(sets)
+    options = parse_set(sets or [])
     for group in options:
         if group != space:
             raise unknown("group of settings", group, [space])
     made = build(load("space", space), space, options.get(space, {}))
     answer = show.describe(made, made.parse(arch))
-    wanted = {"dataset": dataset, "split": split, "epochs": epochs, "seed": seed}
-    for key, value in wanted.items():
+    for key, value in {"dataset": dataset, "split": split, "epochs": epochs, "seed": seed}.items():
         if value is None:
             continue
-        known = {str(row[key]) for row in answer["ground_truth"]}
-        if str(value) not in known:
-            raise unknown(key, str(value), known)
-        answer["ground_truth"] = [row for row in answer["ground_truth"] if str(row[key]) == str(value)]
+        rows = [row for row in answer["ground_truth"] if str(row[key]) == str(value)]
+        if not rows:
+            if not answer["ground_truth"]:
+                raise BadInput(f"There is no ground truth of {answer['arch']} at hand; ask without --{key}.")
+            raise unknown(key, str(value), {str(row[key]) for row in answer["ground_truth"]})
+        answer["ground_truth"] = rows
     if json:
         typer.echo(dump_json(answer), nl=False)
     else:
         show.architecture(answer)
 
 
-@app.command(epilog="Example: nasbench leaderboard --runs runs --out leaderboards")
+@app.command(epilog=examples("nasbench leaderboard", "nasbench leaderboard --runs runs --out leaderboards"))
 def leaderboard(
-    runs: Annotated[Path, typer.Option(help="Where the records are.")] = Path("runs"),
-    out: Annotated[Path | None, typer.Option(help="Write tables and records here; default: print.")] = None,
-    check: Annotated[bool, typer.Option(help="Exit 1 if the tables in --out are not what its records give.")] = False,
-    format: Annotated[str, typer.Option(help="md, csv or latex (when printing).")] = "md",
+    runs: Runs = Path("runs"),
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write tables and records here. [default: print them]")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 1 if the tables in --out are not what the records there give.")
+    ] = False,
+    format: Annotated[str, typer.Option(metavar="NAME", help="md, csv or latex, when printing.")] = "md",
 ) -> None:
-    """Write the leaderboards from records: mean, spread, interval, and the trivial baseline beside them."""
+    """Make the leaderboards from records.
+
+    A row is mean, spread and interval over seeds, with the trivial baseline beside them.
+    """
     from nasbench import leaderboard as boards
 
     if check:
-        stale = boards.stale(out or Path("leaderboards"))
-        for path in stale:
+        out = out or Path("leaderboards")
+        for path in (stale := boards.stale(out)):
             typer.echo(
-                f"{path} is not what the records give; run `nasbench leaderboard --runs RUNS --out {path.parent}`.",
+                f"{path} is not what the records give; run `nasbench leaderboard --runs {out} --out {out}`.",
                 err=True,
             )
-        raise typer.Exit(bool(stale))
-    if out is not None:
-        for path in boards.publish(runs, out):
-            typer.echo(f"wrote {path}")
+        raise typer.Exit(int(bool(stale)))
+    if out is None:
+        typer.echo(boards.render_all(boards.read_all(runs), format), nl=False)
         return
-    typer.echo(boards.render_all(boards.read_all(runs), format), nl=False)
+    for path in boards.publish(runs, out):
+        typer.echo(f"wrote {path}")
 
 
-@data_app.command("list")
+@data_app.command("list", epilog=examples("nasbench data list --json"))
 def data_list(json: Json = False) -> None:
-    """The datasets and tables at hand, and where they live."""
+    """List the datasets and tables at hand, and where they live."""
     from nasbench import home
     from nasbench.files import dump_json
     from nasbench.plugins import discover
 
     found = {
         "home": str(home.path()),
-        "datasets": [
-            *discover("dataset"),
-            *sorted(p.stem for p in home.path("datasets").glob("*.safetensors")),
-        ],
-        "tables": sorted(p.stem for p in home.path("tables").glob("*.safetensors")),
+        "datasets": [*discover("dataset"), *home.stored("datasets")],
+        "tables": home.stored("tables"),
     }
     if json:
         typer.echo(dump_json(found), nl=False)
@@ -230,32 +276,60 @@ def data_list(json: Json = False) -> None:
 
 @data_app.command(
     "add",
-    epilog="Examples: nasbench data add nb201 FILE.csv   |   nasbench data add cifar10-jpeg FOLDER --target cifar10",
+    epilog=examples("nasbench data add nb201 FILE.csv", "nasbench data add cifar10-jpeg FOLDER --target cifar10"),
 )
 def data_add(
-    name: Annotated[str, typer.Argument(help="A space, to add its ground truth, or a new dataset's name.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A search space, to add its ground truth, or a new dataset's name.")
+    ],
     path: Annotated[
         Path,
-        typer.Argument(help="The table's file, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE."),
+        typer.Argument(
+            metavar="PATH",
+            help="The file of ground truth, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE.",
+        ),
     ],
-    target: Target = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The dataset whose ground truth the images are ranked against."),
+    ] = None,
 ) -> None:
-    """Add a ground-truth table of a space, or a folder of images as a dataset."""
+    """Add a ground-truth table, or a folder of images."""
     from nasbench.importing import add_images, add_table
     from nasbench.plugins import discover
 
-    if not path.exists():
-        raise BadInput(f"There is no {path}; expected a table's file or a folder of images.")
-    typer.echo(add_table(name, path) if name in discover("space") else add_images(name, path, target))
+    is_space = name in discover("space")
+    if is_space and target is not None:
+        raise BadInput(f"--target belongs to a folder of images, and {name!r} is a search space.")
+    typer.echo(add_table(name, path) if is_space else add_images(name, path, target))
+
+
+#: Base of what typer raises for a flag or command it cannot use, wherever this version of it keeps the class.
+UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
     """Entry point: 0 done, 1 failed or stale, 2 bad input or refused, 130 interrupted."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {_line(message)}\n"
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], prog_name="nasbench", standalone_mode=False)
     except BadInput as error:
-        print(f"nasbench: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("nasbench: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
-        sys.exit(130)
+        code = _fail(2, error)
+    except UsageError as error:
+        where = error.ctx.command_path if error.ctx else "nasbench"
+        code = _fail(2, f"{error.format_message().rstrip('.')} (see `{where} --help`).")
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:
+        _fail(code, "interrupted; the same command goes on where it was.")
+    sys.exit(code)
+
+
+def _fail(code: int, message: object) -> int:
+    print(f"nasbench: {_line(message)}", file=sys.stderr)
+    return code
+
+
+def _line(message: object) -> str:
+    # What a library or a plugin says may have several lines.
+    return re.sub(r"\s*\n\s*", " ", str(message).strip())

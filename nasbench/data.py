@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from nasbench import home
 from nasbench.errors import BadInput, unknown
@@ -65,17 +65,15 @@ class Images:
 class Dataset:
     """Base of a registered dataset."""
 
+    target: ClassVar[str] = ""
+    """The dataset whose ground truth it is ranked against; empty stands for its own name."""
+
     def load(self) -> Images:
         """Read the images, downloading them if need be. Raises BadInput saying what to put where."""
         raise NotImplementedError
 
 
 # ---------------------------------------------------------------------- finding, storing
-
-
-def stored_names() -> list[str]:
-    """Names of the datasets that `nasbench data add` stored."""
-    return sorted(p.name.removesuffix(".safetensors") for p in home.path("datasets").glob("*.safetensors"))
 
 
 def load_images(name: str) -> Images:
@@ -85,12 +83,23 @@ def load_images(name: str) -> Images:
 
 @lru_cache(maxsize=2)
 def _load_images(name: str, folder: Path) -> Images:
+    found = _find(name)
+    return read_images(found) if isinstance(found, Path) else found().load()
+
+
+def target_of(name: str) -> str:
+    """The dataset whose ground truth a dataset is ranked against; the images are not read."""
+    found = _find(name)
+    return _header(found)["target"] if isinstance(found, Path) else found.target or name
+
+
+def _find(name: str) -> Path | type[Dataset]:
     if name in discover("dataset"):
-        dataset: Dataset = load("dataset", name)()
-        return dataset.load()
-    if name in stored_names():
-        return read_images(home.path("datasets", f"{name}.safetensors"))
-    raise unknown("dataset", name, [*discover("dataset"), *stored_names()])
+        cls: type[Dataset] = load("dataset", name)
+        return cls
+    if name in home.stored("datasets"):
+        return home.path("datasets", f"{name}.safetensors")
+    raise unknown("dataset", name, [*discover("dataset"), *home.stored("datasets")])
 
 
 def write_images(images: Images, path: Path) -> None:
@@ -102,15 +111,24 @@ def write_images(images: Images, path: Path) -> None:
 
 def read_images(path: Path) -> Images:
     """Read what `write_images` stored."""
+    meta = _header(path)
+    with safe_open(path, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
+    keys = sorted({key.partition(".")[0] for key in tensors})
+    splits = {key: Split(tensors[f"{key}.images"], tensors[f"{key}.labels"]) for key in keys}
+    return Images(meta["name"], meta["target"], json.loads(meta["classes"]), splits)
+
+
+def _header(path: Path) -> dict[str, str]:
+    """What a stored dataset says of itself; its length is checked, so that a truncated one is found out."""
     try:
-        tensors = load_file(path)
         with safe_open(path, "pt") as file:
-            meta = file.metadata()
+            meta = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise BadInput(f"The dataset {path} cannot be read ({error}); add it again with `nasbench data add`.") from None
-    splits = sorted({key.partition(".")[0] for key in tensors})
-    found = {s: Split(tensors[f"{s}.images"], tensors[f"{s}.labels"]) for s in splits}
-    return Images(meta["name"], meta["target"], json.loads(meta["classes"]), found)
+    if not meta.keys() >= {"name", "target", "classes"}:
+        raise BadInput(f"{path} holds no dataset; add it again with `nasbench data add`.")
+    return meta
 
 
 # ---------------------------------------------------------------------- splitting
@@ -124,9 +142,10 @@ def stratified_order(labels: np.ndarray, seed: int) -> list[np.ndarray]:
 def stratified(split: Split, count: int, seed: int, skip: int = 0) -> Split:
     """`count` images, every class in its share, after leaving out the first `skip` of the same order."""
     per_class = stratified_order(split.labels.numpy(), seed)
-    share = [len(rows) / len(split) for rows in per_class]
-    bounds = [(round(skip * s), round((skip + count) * s)) for s in share]
-    return split.take(np.sort(np.concatenate([r[a:b] for r, (a, b) in zip(per_class, bounds, strict=True)])))
+    # The k-th of n images of a class stands at (k + 1/2) / n: every stretch of this order has every class's share.
+    places = np.concatenate([(np.arange(len(rows)) + 0.5) / len(rows) for rows in per_class])
+    order = np.concatenate(per_class)[np.argsort(places, kind="stable")]
+    return split.take(np.sort(order[skip : skip + count]))
 
 
 # ---------------------------------------------------------------------- batches
@@ -179,7 +198,7 @@ class Data:
 
     def _resize(self, split: Split) -> Split:
         images, size = split.images, self.settings.size
-        if size is not None and images.shape[-1] != size:
+        if size is not None and images.shape[-2:] != (size, size):
             parts = images.split(4096)
             small = [F.interpolate(p.float(), size=(size, size), mode="bilinear", antialias=True) for p in parts]
             images = torch.cat([s.round().clamp(0, 255).to(torch.uint8) for s in small])

@@ -98,26 +98,26 @@ def read_folder(name: str, folder: Path, target: str) -> Images:
 
     if not (folder / "train").is_dir():
         raise BadInput(f"{folder} has no folder 'train'; expected {folder}/train/CLASS/IMAGE files.")
-    classes = sorted(p.name for p in (folder / "train").iterdir() if p.is_dir())
+    classes = _folders(folder / "train")
     if len(classes) < 2:
-        raise BadInput(f"{folder}/train holds {len(classes)} class folders; expected at least two.")
-    splits = {}
+        raise BadInput(f"{folder}/train holds {len(classes)} class folders; expected two or more.")
+    splits, shape = {}, None
     for key in ("train", "valid", "test"):
         if not (folder / key).is_dir():
             continue
-        strange = sorted({p.name for p in (folder / key).iterdir() if p.is_dir()} - set(classes))
-        if strange:
+        if strange := sorted(set(_folders(folder / key)) - set(classes)):
             raise BadInput(f"{folder}/{key} has the class {strange[0]!r}, which {folder}/train has not.")
         images, labels = [], []
         for label, cls in enumerate(classes):
-            for file in sorted((folder / key / cls).glob("*")):
+            for file in sorted((folder / key / cls).glob("[!.]*")):
                 try:
                     images.append(decode_image(str(file), ImageReadMode.RGB))
                 except (RuntimeError, ValueError) as error:
                     raise BadInput(f"{file} cannot be read as an image ({str(error).splitlines()[0]}).") from None
-                if images[-1].shape != images[0].shape:
-                    size = "x".join(map(str, images[-1].shape[1:]))
-                    raise BadInput(f"{file} is {size}, the first image is not; all images must have one size.")
+                shape = shape or images[-1].shape
+                if images[-1].shape != shape:
+                    size, first = ("x".join(map(str, s[1:])) for s in (images[-1].shape, shape))
+                    raise BadInput(f"{file} is {size} and the images before it {first}; expected one size for all.")
                 labels.append(label)
         if not images:
             raise BadInput(f"{folder}/{key} holds no images.")
@@ -129,3 +129,7 @@ def read_folder(name: str, folder: Path, target: str) -> Images:
         splits["test"] = source.take(np.concatenate([r[:c] for r, c in zip(order, cut, strict=True)]))
         splits["train"] = source.take(np.concatenate([r[c:] for r, c in zip(order, cut, strict=True)]))
     return Images(name, target, classes, splits)
+
+
+def _folders(place: Path) -> list[str]:
+    return sorted(p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))

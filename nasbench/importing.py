@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 from nasbench import home, tables
-from nasbench.data import write_images
-from nasbench.datasets import read_folder
 from nasbench.errors import BadInput
 from nasbench.plugins import discover, load
 
 
 def add_table(space: str, path: Path) -> str:
     """Verify and store the ground truth of a space; says what was stored."""
+    if not path.is_file():
+        raise BadInput(f"{path} is no file; expected the ground truth of the search space {space}.")
     table = load("space", space)().read_ground_truth(path)
     destination = tables.stored_path(space)
     table.save(destination)
@@ -27,7 +27,13 @@ def add_images(name: str, path: Path, target: str | None) -> str:
     if name in discover("dataset"):
         raise BadInput(f"{name!r} is a built-in dataset; choose another name, such as {name}-mine.")
     if not path.is_dir():
-        raise BadInput(f"{path} is no folder; expected {path}/train/CLASS/IMAGE files.")
+        raise BadInput(
+            f"{path} is no folder; expected {path}/train/CLASS/IMAGE files for the dataset {name!r}, "
+            f"or the name of a search space ({', '.join(discover('space'))}) before a file of ground truth."
+        )
+    from nasbench.data import write_images  # brings torch in, which a table does not need
+    from nasbench.datasets import read_folder
+
     images = read_folder(name, path, target or name)
     destination = home.path("datasets", f"{name}.safetensors")
     write_images(images, destination)

@@ -18,7 +18,7 @@ Augmentation = Literal["flip", "crop", "cutout"]
 class Settings(BaseModel):
     """A group of settings: unknown names and wrong types are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class DataSettings(Settings):
@@ -158,7 +158,7 @@ def parse_set(items: list[str]) -> dict[str, Any]:
             raise BadInput(f"Cannot read --set {item!r}; write it like --set train.epochs=3.")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: a date that does not exist
             raise BadInput(f"Cannot read the value {text!r} of --set {item!r} as YAML.") from None
         values = merge(values, {group: {name: value}})
     return values
@@ -169,20 +169,23 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read the config {path} ({getattr(error, 'strerror', None) or error}).") from None
-    except yaml.YAMLError as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"Cannot read the config {path} ({reason}); make one with `nasbench config`.") from None
+    except (yaml.YAMLError, ValueError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise BadInput(f"The config {path} is no valid YAML (line {line}).") from None
     if content is None:
         return {}
-    if not isinstance(content, dict) or not all(
-        isinstance(v, dict) or not isinstance(v, list) for v in content.values()
-    ):
-        raise BadInput(f"The config {path} must map groups to settings, as `nasbench config` prints them.")
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        found = type(content).__name__
+        raise BadInput(f"The config {path} holds a {found}; it must map groups to settings, as `nasbench config` does.")
     return content
 
 
 # ---------------------------------------------------------------------- resolving
+
+#: What stands in a preset or a config beside the groups of settings.
+NAMES = ("dataset", "target", "preset", "seed")
 
 
 def resolve(
@@ -191,52 +194,58 @@ def resolve(
     *,
     dataset: str | None = None,
     target: str | None = None,
-    preset: str = "quick",
-    seed: int = 0,
+    preset: str | None = None,
+    seed: int | None = None,
     device: str = "cpu",
     config: dict[str, Any] | None = None,
     sets: dict[str, Any] | None = None,
 ) -> Recipe:
     """One recipe from: defaults < space < method < modifiers (each with its preset) < config < sets.
 
-    Brackets in the label win over all. Raises BadInput for whatever is unknown or does not fit.
+    The other arguments and the brackets of the label win over all. Raises BadInput for whatever is unknown
+    or does not fit; what the user wrote is checked first, before a plugin is imported.
     """
-    if preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
+    given = {k: v for k, v in (config or {}).items() if v is not None}
+    preset = preset or given.get("preset", "quick")
+    if preset not in list(PRESETS):  # a list, since a file may hold what cannot be hashed
+        raise unknown("preset", str(preset), PRESETS)
     terms = parse_label(method)
+    known = {*GROUPS, space, *(term.name for term in terms)}
+    for written in ({k: v for k, v in given.items() if k not in NAMES}, sets or {}):
+        for group, inside in written.items():
+            if group not in known:
+                raise unknown("group of settings", group, known)
+            if not isinstance(inside, dict):
+                raise BadInput(f"{group} = {inside!r} does not fit: expected settings, like {group}.NAME=VALUE.")
+            if group in GROUPS:
+                validated(GROUPS[group], inside, prefix=f"{group}.")
     space_class = load("space", space)
-    layers = [preset_values(space_class, space, preset, space)]
     built = build_terms(method, {})
+    layers = [preset_values(space_class, space, preset, space)]
     for term in sorted(terms, key=lambda t: (kind_rank(built[t.name]), t.name)):
         layers.append(preset_values(type(built[term.name]), term.name, preset, space))
     values: dict[str, Any] = {}
-    for layer in [*layers, config or {}, sets or {}]:
+    for layer in [*layers, given, sets or {}]:
         values = merge(values, layer)
-    top = {"dataset": dataset, "target": target, "preset": preset, "seed": seed, "device": device}
-    for key in list(top):
-        in_file = values.pop(key, None)
-        top[key] = top[key] if top[key] is not None else in_file
-    values.pop("method", None), values.pop("space", None)
-    known = {*GROUPS, space, *built}
-    for group, inside in values.items():
-        if group not in known:
-            raise unknown("group of settings", group, known)
-        if not isinstance(inside, dict):
-            raise BadInput(f"{group} = {inside!r} does not fit: expected settings, like {group}.NAME=VALUE.")
-    options = {name: values.get(name, {}) for name in [*built, space]}
-    plugins = build_terms(method, options)
-    made_space = build(space_class, space, options[space])
-    dumps = {name: plugin.model_dump(mode="json") for name, plugin in [*plugins.items(), (space, made_space)]}
+    names = {"dataset": dataset, "target": target, "preset": preset, "seed": seed}
+    names = {name: values.get(name) if value is None else value for name, value in names.items()}
+    names["seed"] = names["seed"] or 0
+    plugins = build_terms(method, {name: values.get(name, {}) for name in built})
+    made_space = build(space_class, space, values.get(space, {}))
+    options = {name: plugin.model_dump(mode="json") for name, plugin in [*plugins.items(), (space, made_space)]}
     groups = {g: validated(cls, values.get(g, {}), prefix=f"{g}.").model_dump() for g, cls in GROUPS.items()}
     if groups["train"]["nesterov"] and groups["train"]["momentum"] == 0:
         raise BadInput("train.nesterov needs train.momentum above 0; set train.nesterov=false as well.")
-    if top["dataset"] is None:
+    if target is not None and target not in made_space.targets():
+        raise unknown(f"target of {space}", target, made_space.targets())
+    if names["dataset"] is None:
         raise BadInput(f"The space {space} names no dataset for the preset {preset!r}; give one with --dataset.")
-    if top["target"] is None:
-        from nasbench.data import load_images  # a dataset knows what it is ranked against
+    if names["target"] is None:
+        from nasbench.data import target_of  # a dataset knows what it is ranked against
 
-        top["target"] = load_images(str(top["dataset"])).target
-    return validated(Recipe, {"method": format_label(plugins), "space": space, **top, **groups, "options": dumps})
+        names["target"] = target_of(str(names["dataset"]))
+    label = format_label(plugins)
+    return validated(Recipe, {"method": label, "space": space, **names, "device": device, **groups, "options": options})
 
 
 def kind_rank(plugin: Plugin) -> int:

@@ -2,83 +2,103 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from tabulate import tabulate
 
 from nasbench import hookimpl
-from nasbench.metrics import mean_interval
-from nasbench.plugins import build_terms, load
+from nasbench.plugins import build_terms, load, reachable
 from nasbench.recipe import GROUPS, Recipe
 from nasbench.records import metric
-from nasbench.run import Run
 from nasbench.space import Arch, SearchSpace
 
-console = Console(highlight=False, soft_wrap=True)
+if TYPE_CHECKING:
+    from nasbench.run import Run
+
+# Labels have brackets and paths are long: print what is there, as it is, on one line.
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
-class ProgressBar:
-    """An observer that draws one bar per stage."""
+class Terminal:
+    """An observer that says what runs and, on a terminal, draws one bar per stage."""
 
-    priority = 0
-
-    def __init__(self) -> None:
+    def __init__(self, announce: bool = True) -> None:
+        self.announce, self.started = announce, False
+        errors = Console(stderr=True)
         self.bars = Progress(
-            TextColumn("{task.description:>8}"),
+            TextColumn("{task.description:>8}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[info]}"),
-            console=Console(stderr=True),
+            TextColumn("{task.fields[info]}", markup=False),
+            console=errors,
+            disable=not errors.is_terminal,
         )
         self.tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> ProgressBar:
-        self.bars.start()
+    def __enter__(self) -> Terminal:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bars.stop()
+        if self.tasks:
+            self.bars.stop()
+
+    @hookimpl
+    def run_started(self, run: Run) -> None:
+        """Nothing has refused."""
+        self.started = True
+        if self.announce:
+            setting(run)
 
     @hookimpl
     def progress(self, run: Run, stage: str, done: int, total: int, info: dict[str, Any]) -> None:
         """Advance the stage's bar; numbers are read from the device only now and then."""
         if stage not in self.tasks:
+            self.bars.start()
             self.tasks[stage] = self.bars.add_task(stage, total=total, info="")
         self.bars.update(self.tasks[stage], completed=done)
         if done == total or done % max(1, total // 100) == 0:
             self.bars.update(self.tasks[stage], info=" ".join(f"{k} {float(v):.4g}" for k, v in info.items()))
 
 
-def setting(recipe: Recipe) -> None:
+def setting(run: Run) -> None:
     """One line on what is used, and how to get the paper's setting."""
-    train = f"{recipe.train.epochs} epochs" if recipe.train else ""
+    recipe = run.recipe
+    train = f"{recipe.train.epochs} epochs, " if trains(run) else ""
     console.print(
-        f"{recipe.method} on {recipe.space}: trained on {recipe.dataset}, ranked against {recipe.target}; "
-        f"preset {recipe.preset} ({train}, subset {recipe.score.subset})."
+        f"{recipe.method} on {recipe.space}: data {recipe.dataset}, ranked against {recipe.target}; "
+        f"preset {recipe.preset} ({train}subset {recipe.score.subset})."
     )
     if recipe.preset != "paper":
         console.print("The paper's setting: --preset paper. All settings: nasbench config.", style="dim")
 
 
-def plan(run: Run) -> None:
+def trains(run: Run) -> bool:
+    """Whether the composition runs the supernet loop."""
+    return "train_step" in reachable(run.manager)
+
+
+def plan(run: Run, announce: bool = True) -> None:
     """What would run."""
-    train = run.recipe.train
-    steps = train.epochs * run.steps_per_epoch
+    if announce:
+        setting(run)
+    recipe, done = run.recipe, " (finished)" if (run.folder / "record.json").exists() else ""
+    steps = recipe.train.epochs * run.steps_per_epoch
+    train = f"{steps:,} training steps of {recipe.train.batch_size} images, " if trains(run) else ""
     console.print(
-        f"seed {run.recipe.seed}: {steps:,} training steps of {train.batch_size} images "
-        f"({len(run.data.train):,} training, {len(run.data.valid):,} validation), "
-        f"{len(run.subset()):,} architectures to rank; "
-        f"{run.recipe.device}, {run.recipe.engine.precision}; into {run.folder}"
+        f"seed {recipe.seed}: {train}{len(run.data.train):,} training and {len(run.data.valid):,} validation images, "
+        f"{len(run.subset()):,} architectures to rank; {recipe.device}, {recipe.engine.precision}; "
+        f"into {run.folder}{done}"
     )
 
 
@@ -90,41 +110,43 @@ def number(row: dict[str, Any] | None, digits: int = 3) -> str:
     return f"{text} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]" if row.get("low") is not None else text
 
 
-def record(record: dict[str, Any], path: Path) -> None:
-    """The results of one run."""
-    table = Table.grid(padding=(0, 2))
+def record(record: dict[str, Any], path: Path, finished_before: bool = False) -> None:
+    """The results of one run, in plain lines that can be read, searched and piped."""
+    console.print(
+        f"seed {record['recipe']['seed']}" + (", finished before (--force starts over)" if finished_before else ""),
+        style="bold",
+    )
     for i, result in enumerate(record["results"]):
         tau, baseline = metric(record, "kendall_tau", i), metric(record, "params_tau", i)
         if tau:
-            table.add_row(
-                "Kendall's tau",
-                f"{number(tau)}  95 % interval over {tau['n']} architectures ({tau['subset']})",
-            )
-            table.add_row("  by parameter count", number(baseline))
-        table.add_row("pick", result["arch"])
+            line("Kendall's tau", f"{number(tau)}, 95 % over {tau['n']} architectures (subset {tau['subset']})")
+            line("  by parameter count", number(baseline))
+        line("pick", result["arch"])
         if top1 := metric(record, "top1", i):
-            lost = metric(record, "regret", i)
-            table.add_row("  true top-1", f"{top1['value']:.2f} %  ({number(lost, 2)} below the best in the table)")
-        params, density = metric(record, "params", i), metric(record, "accuracy_density", i)
-        if params and params["value"]:
-            text = f"{params['value'] / 1e6:.3f} M" + (f", {density['value']:.1f} % per M" if density else "")
-            table.add_row("  parameters", text)
+            lost = number(metric(record, "regret", i), 2)
+            line("  true top-1", f"{top1['value']:.2f} %, {lost} below the best in the table")
+        if params := metric(record, "params", i):
+            density = metric(record, "accuracy_density", i)
+            per = f", {density['value']:,.1f} % per million" if density else ""
+            line("  parameters", f"{params['value']:,.0f}{per}")
     measured = record["measured"]
-    table.add_row(
-        "time",
-        ", ".join(f"{name} {s:.1f} s" for name, s in measured["seconds"].items()) or "none to speak of",
-    )
-    table.add_row("peak memory", f"{measured['peak_memory_bytes'] / 2**20:,.0f} MiB ({measured['peak_memory_of']})")
-    table.add_row("record", str(path))
-    console.print(f"seed {record['recipe']['seed']}", style="bold")
-    console.print(table)
+    line("time", ", ".join(f"{name} {s:.1f} s" for name, s in measured["seconds"].items()) or "none to speak of")
+    line("peak memory", f"{measured['peak_memory_bytes'] / 2**20:,.0f} MiB ({measured['peak_memory_of']})")
+    line("record", str(path))
     tau, baseline = metric(record, "kendall_tau"), metric(record, "params_tau")
     if tau and baseline and None not in (tau["value"], baseline["value"]) and baseline["value"] >= tau["value"]:
         console.print("The parameter count, which costs no training, ranks these architectures better.", style="yellow")
 
 
+def line(name: str, text: str) -> None:
+    """One labelled line."""
+    console.print(f"  {name:<21} {text}")
+
+
 def over_seeds(done: list[dict[str, Any]]) -> None:
     """Mean and interval over seeds."""
+    from nasbench.metrics import mean_interval  # brings scipy in
+
     for name, digits in (("kendall_tau", 3), ("params_tau", 3), ("top1", 2)):
         rows = [m["value"] for r in done if (m := metric(r, name)) and m["value"] is not None]
         if len(rows) > 1:
@@ -140,16 +162,15 @@ def over_seeds(done: list[dict[str, Any]]) -> None:
 
 def describe(space: SearchSpace, arch: Arch) -> dict[str, Any]:
     """Everything known of an architecture, as plain values."""
-    tables = {id(t): t for target in space.targets() if (t := space.ground_truth(target))}
-    rows = [row for table in tables.values() for row in table.everything(arch)]
-    unique = list({tuple(row.items()): row for row in rows}.values())
+    tables = {target: table for target in space.targets() if (table := space.ground_truth(target))}
+    rows = [row for target, table in tables.items() for row in table.everything(arch) if row["dataset"] == target]
     return {
         "space": space.name,
         "arch": space.format(arch),
         "index": space.number(arch),
         **space.cost(arch),
         "options": space.model_dump(mode="json"),
-        "ground_truth": unique,
+        "ground_truth": rows,
     }
 
 
@@ -158,15 +179,13 @@ def architecture(answer: dict[str, Any]) -> None:
     options = ", ".join(f"{k}={v}" for k, v in answer["options"].items())
     console.print(f"{answer['arch']}  (number {answer['index']} of {answer['space']}: {options})")
     console.print(f"{answer['params']:,} parameters, {answer['madds']:,} multiply-adds")
-    table = Table("table", "dataset", "split", "epochs", "seed", "top-1 %")
-    for row in answer["ground_truth"]:
-        table.add_row(
-            row["table"], row["dataset"], row["split"], str(row["epochs"]), row["seed"], f"{row['value']:.4f}"
-        )
-    if answer["ground_truth"]:
-        console.print(table)
-    else:
+    if not answer["ground_truth"]:
         console.print(f"No ground truth at hand; add it with `nasbench data add {answer['space']} FILE`.")
+        return
+    columns = ("table", "dataset", "split", "epochs", "seed", "params")
+    rows = [[*(row[c] for c in columns), f"{row['value']:.4f}"] for row in answer["ground_truth"]]
+    aligned = (*("left",) * 5, "right", "right")
+    console.print(tabulate(rows, (*columns, "top-1 %"), "simple", colalign=aligned, disable_numparse=True))
 
 
 # ---------------------------------------------------------------------- config
@@ -192,5 +211,5 @@ def _section(name: str, cls: type[BaseModel], values: dict[str, Any]) -> list[st
         lines += [
             f"  # {line.strip()}" for line in (cls.model_fields[key].description or "").splitlines() if line.strip()
         ]
-        lines += [f"  {yaml.safe_dump({key: value}, default_flow_style=None).strip()}"]
+        lines += [f"  {yaml.safe_dump({key: value}, default_flow_style=True, width=math.inf).strip()[1:-1]}"]
     return lines

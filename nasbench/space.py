@@ -150,12 +150,18 @@ class SearchSpace(Plugin):
         return " ".join(f"{d}={names[o]}" for (d, names), o in zip(self.choices.items(), arch, strict=True))
 
     def parse(self, text: str) -> Arch:
-        """The architecture of a text form. Raises BadInput with what was expected."""
+        """The architecture of a text form or of its number. Raises BadInput with what was expected."""
+        size = self.root.size
+        if text.isdecimal() and len(text) <= len(str(size)) and int(text) < size:
+            return self.from_number(int(text))
         words = dict(word.partition("=")[::2] for word in text.split())
         missing = any(words.get(d) not in names for d, names in self.choices.items())
         if missing or len(text.split()) != len(self.choices):
             example = self.format(tuple(0 for _ in self.choices))
-            raise BadInput(f"Cannot read the {self.name} architecture {text!r}; expected a form like {example!r}.")
+            raise BadInput(
+                f"Cannot read the {self.name} architecture {text!r}; "
+                f"expected a number below {size} or a form like {example!r}."
+            )
         return tuple(names.index(words[d]) for d, names in self.choices.items())
 
     def number(self, arch: Arch) -> int:

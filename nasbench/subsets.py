@@ -12,6 +12,9 @@ from nasbench.stages import python_stream
 if TYPE_CHECKING:
     from nasbench.tables import Table
 
+#: Spaces up to this size are listed whole where there is no table.
+LISTED = 100_000
+
 
 def resolve_subset(name: str, space: SearchSpace, truth: Table | None) -> list[Arch]:
     """The architectures of `table`, `all`, `random:N`, a subset that the table names, or a file of numbers.
@@ -19,31 +22,32 @@ def resolve_subset(name: str, space: SearchSpace, truth: Table | None) -> list[A
     Where there is a table, only architectures it holds are ranked. `random:N` is the same for every seed.
     """
     named = truth.subsets if truth else {}
-    if name == "table":
-        if truth is None:
-            raise BadInput("The subset 'table' needs ground truth; use all, random:N or a file of numbers.")
+    if truth is not None and name == "table":
         return truth.architectures()
-    if name in named and truth is not None:
+    if truth is not None and name in named:
         return [arch for arch, inside in zip(truth.architectures(), named[name], strict=True) if inside]
-    kind, colon, count = name.partition(":")
-    if name == "all" or (kind == "random" and colon):
-        pool = (
-            truth.architectures() if truth else list(space.root.architectures()) if space.root.size <= 100_000 else None
-        )
+    kind, _, count = name.partition(":")
+    if kind == "random" and not (count.isdecimal() and int(count) >= 2):
+        raise BadInput(f"Cannot read the subset {name!r}; write it like random:500, with 2 or more.")
+    if name == "all" or kind == "random":
+        rng, root = python_stream("subset", count), space.root
+        if truth is None and root.size > LISTED:
+            if name == "all":
+                raise BadInput(f"{space.name} has {root.size} architectures, too many to rank all; use random:N.")
+            return list(dict.fromkeys(root.sample(rng) for _ in range(int(count))))
+        pool = truth.architectures() if truth else list(root.architectures())
         if name == "all":
-            if pool is None:
-                raise BadInput(f"{space.name} has {space.size} architectures, too many to rank all; use random:N.")
             return pool
-        if not count.isdigit() or int(count) < 2:
-            raise BadInput(f"Cannot read the subset {name!r}; write it like random:500, with 2 or more.")
-        rng = python_stream("subset", count)
-        if pool is None:
-            return list(dict.fromkeys(space.root.sample(rng) for _ in range(int(count))))
         if int(count) > len(pool):
             raise BadInput(f"The subset {name!r} asks for more than the {len(pool)} architectures there are.")
         return sorted(rng.sample(pool, int(count)))
     if Path(name).is_file():
         return _from_file(Path(name), space)
+    if truth is None:
+        raise BadInput(
+            f"The subset {name!r} needs ground truth, and {space.name} has none at hand for this target; add it with "
+            f"`nasbench data add {space.name} FILE`, or set score.subset to all, random:N or a file of numbers."
+        )
     raise unknown("subset", name, ["table", "all", "random:N", *named])
 
 
@@ -55,4 +59,6 @@ def _from_file(path: Path, space: SearchSpace) -> list[Arch]:
     for number in numbers:
         if not 0 <= number < space.root.size:
             raise BadInput(f"The subset file {path} holds {number}; expected numbers from 0 to {space.root.size - 1}.")
-    return [space.from_number(n) for n in numbers]
+    if len(set(numbers)) < 2:
+        raise BadInput(f"The subset file {path} names {len(set(numbers))} architectures; expected two or more.")
+    return [space.from_number(n) for n in dict.fromkeys(numbers)]

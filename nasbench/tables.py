@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from nasbench import home
 from nasbench.errors import BadInput
@@ -96,6 +96,7 @@ class Table:
                 "metric": "top1",
                 "unit": "%",
                 "value": round(float(v[row]), 4),
+                "params": self.space.cost(arch)["params"],
             }
             for column, v in self.columns.items()
         ]
@@ -113,21 +114,19 @@ class Table:
 
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> Table:
-        """Read what `save` wrote."""
-        from safetensors import safe_open
-
+        """Read what `save` wrote. Raises BadInput if the file is damaged or something else."""
         try:
-            arrays = load_file(path)
             with safe_open(path, "np") as file:
-                meta = file.metadata()
-        except (OSError, SafetensorError) as error:
+                meta = file.metadata() or {}
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
+            pick = lambda kind: {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}  # noqa: E731
+            columns = {Column.parse(k): v for k, v in pick("column:").items()}
+            network = space.with_(allowed={}, **json.loads(meta["network"]))
+            return cls(meta["name"], network, arrays["numbers"], columns, pick("subset:"), meta["source"])
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise BadInput(
-                f"The table {path} cannot be read ({error}); add it again with `nasbench data add`."
+                f"The table {path} cannot be read ({error}); add it again with `nasbench data add {space.name} FILE`."
             ) from None
-        pick = lambda kind: {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}  # noqa: E731
-        columns = {Column.parse(k): v for k, v in pick("column:").items()}
-        network = space.with_(allowed={}, **json.loads(meta["network"]))
-        return cls(meta["name"], network, arrays["numbers"], columns, pick("subset:"), meta["source"])
 
 
 def stored_path(space: str) -> Path:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from nasbench import Arch, BadInput, Run, SearchSpace, hookimpl
+from nasbench import Arch, BadInput, SearchSpace, hookimpl
 
 if TYPE_CHECKING:
     import torch
 
+    from nasbench import Run
     from nasbench.tables import Table
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
