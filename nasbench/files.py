@@ -26,12 +26,13 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp makes files for the owner alone
         Path(temporary).replace(path)
     except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
         raise BadInput(
             f"Cannot write {path} ({error.strerror or error}); choose a place with room and rights."
         ) from None
+    finally:  # also when interrupted; a finished file is no longer there
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
 
 
 def dump_json(value: Any) -> str:

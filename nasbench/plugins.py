@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import warnings
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, NamedTuple
@@ -55,26 +57,15 @@ class Evaluator(Plugin):
     """Turns the choices of a run into metrics."""
 
 
-BASES: dict[str, type[Plugin]] = {"method": Method, "modifier": Modifier, "evaluator": Evaluator}
+BASES: dict[str, type[Plugin]] = {"method": Method, "modifier": Modifier, "evaluator": Evaluator, "space": Plugin}
 
 
 # ---------------------------------------------------------------------- finding
 
 
 def discover(kind: str) -> dict[str, EntryPoint]:
-    """The registered names of a kind and where each lives; imports nothing.
-
-    Raises BadInput if two distributions register one name.
-    """
-    found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=GROUPS[kind]), key=lambda e: e.name):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise BadInput(
-                f"The {kind} {entry.name!r} is registered twice, by {other.value} and by {entry.value}; "
-                f"uninstall one of {_distribution(other)} and {_distribution(entry)}."
-            )
-    return found
+    """The registered names of a kind and where each lives; imports nothing."""
+    return {entry.name: entry for entry in sorted(entry_points(group=GROUPS[kind]), key=lambda e: (e.name, e.value))}
 
 
 def _distribution(entry: EntryPoint) -> str:
@@ -82,11 +73,19 @@ def _distribution(entry: EntryPoint) -> str:
 
 
 def load(kind: str, name: str) -> type[Any]:
-    """Import the class registered as `name`; a plugin that cannot be imported is named, not blamed on us."""
-    entries = discover(kind)
-    if name not in entries:
-        raise unknown(kind, name, entries)
-    entry = entries[name]
+    """Import the class registered as `name`; a plugin that cannot be imported is named, not blamed on us.
+
+    Raises BadInput as well if two distributions register the name; their other names stay usable.
+    """
+    found = {entry.value: entry for entry in entry_points(group=GROUPS[kind], name=name)}
+    if not found:
+        raise unknown(kind, name, discover(kind))
+    entry, *others = found.values()
+    if others:
+        raise BadInput(
+            f"The {kind} {name!r} is registered twice, by {entry.value} and by {others[0].value}; "
+            f"uninstall {_distribution(entry)} or {_distribution(others[0])}."
+        )
     try:
         cls = entry.load()
     except Exception as error:
@@ -98,6 +97,17 @@ def load(kind: str, name: str) -> type[Any]:
     if base and not (isinstance(cls, type) and issubclass(cls, base)):
         raise BadInput(f"{entry.value}, registered as the {kind} {name!r}, is no nasbench.{base.__name__}.")
     return cls
+
+
+def load_evaluators() -> dict[str, Evaluator]:
+    """Every evaluator that is installed; one that cannot be used is reported and left out."""
+    found: dict[str, Evaluator] = {}
+    for name in discover("evaluator"):
+        try:
+            found[name] = build(load("evaluator", name), name, {})
+        except BadInput as error:
+            warnings.warn(f"{error} Its metrics are missing.")
+    return found
 
 
 def build(cls: type[Any], name: str, options: dict[str, Any]) -> Any:
@@ -135,7 +145,8 @@ class Term(NamedTuple):
     options: dict[str, Any]
 
 
-_TERM = re.compile(r"([A-Za-z0-9_.-]+)(?:\[([^\[\]]*)\])?$")
+_TERM = re.compile(r"([A-Za-z0-9_.-]+)(?:\[(.*)\])?", re.DOTALL)
+_TOKEN = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|.""", re.DOTALL)
 
 
 def parse_label(label: str) -> list[Term]:
@@ -145,16 +156,19 @@ def parse_label(label: str) -> list[Term]:
     [Term(name='fairnas', options={}), Term(name='calr', options={'gamma_prime': 3})]
     """
     terms = []
-    for part in re.split(r"\+(?![^\[]*\])", label):
-        match = _TERM.match(part.strip())
+    for part in _split(label, "+"):
+        match = _TERM.fullmatch(part.strip())
         if not match:
             raise BadInput(f"Cannot read {part!r} in the method {label!r}; write it like fairnas+calr[gamma_prime=3].")
         options = {}
-        for item in filter(None, (match[2] or "").split(",")):
+        for item in _split(match[2], ",") if match[2] else ():
             key, equals, value = item.partition("=")
+            try:
+                options[key.strip()] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                equals = ""
             if not equals:
                 raise BadInput(f"Cannot read {item!r} in the method {label!r}; write options as name=value.")
-            options[key.strip()] = yaml.safe_load(value)
         terms.append(Term(match[1], options))
     names = [term.name for term in terms]
     for name in names:
@@ -163,11 +177,27 @@ def parse_label(label: str) -> list[Term]:
     return terms
 
 
+def _split(text: str, separator: str) -> list[str]:
+    """Split where the separator stands outside brackets and quotes."""
+    parts, depth = [""], 0
+    for token in _TOKEN.findall(text):
+        depth += (token in "[{") - (token in "]}")
+        if token == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += token
+    return parts
+
+
 def format_label(plugins: dict[str, Plugin]) -> str:
-    """The canonical spelling: the method, then the modifiers by name, with options that differ from defaults."""
+    """The canonical spelling: the method, then the modifiers by name, with options that differ from defaults.
+
+    `parse_label` reads it back to the same values.
+    """
 
     def text(name: str, plugin: Plugin) -> str:
-        changed = {k: v for k, v in plugin.model_dump(mode="json").items() if v != _default(plugin, k)}
+        defaults = type(plugin).model_construct().model_dump(mode="json")
+        changed = {k: v for k, v in plugin.model_dump(mode="json").items() if v != defaults.get(k)}
         inside = ",".join(f"{k}={_scalar(v)}" for k, v in sorted(changed.items()))
         return f"{name}[{inside}]" if inside else name
 
@@ -175,16 +205,9 @@ def format_label(plugins: dict[str, Plugin]) -> str:
     return "+".join(text(name, plugins[name]) for name in order)
 
 
-def _default(plugin: Plugin, key: str) -> Any:
-    return type(plugin).model_fields[key].get_default(call_default_factory=True)
-
-
 def _scalar(value: Any) -> str:
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if not isinstance(value, list)
-        else "|".join(map(str, value))
-    )
+    # As an item of a YAML list, so that commas and brackets come out quoted.
+    return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=math.inf).strip()[1:-1]
 
 
 def build_terms(label: str, options: dict[str, dict[str, Any]]) -> dict[str, Plugin]:
@@ -224,24 +247,25 @@ def compose(terms: dict[str, Plugin], others: dict[str, Any], defaults: Any) -> 
     manager.add_hookspecs(hookspecs.Hooks)
     manager.register(defaults, "default")
     everyone = {**others, **terms}
-    for name in sorted(everyone, key=lambda n: (everyone[n].priority, n)):
-        manager.register(everyone[name], name)
     try:
+        for name in sorted(everyone, key=lambda n: (getattr(everyone[n], "priority", 0), n)):
+            manager.register(everyone[name], name)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise BadInput(f"{error}; the hooks are listed in nasbench/hookspecs.py.") from None
+        sentence = " ".join(str(error).split())
+        raise BadInput(f"A plugin's hook does not fit: {sentence} (nasbench/hookspecs.py lists the hooks).") from None
     _refuse_double_answers(manager)
     _refuse_unreachable(manager, terms)
     return manager
 
 
-def hooks_of(manager: pluggy.PluginManager, plugin: Any, *, wrappers: bool = True) -> set[str]:
+def hooks_of(manager: pluggy.PluginManager, plugin: Any) -> set[str]:
     """Names of the hooks a registered plugin implements."""
     return {
         caller.name
         for caller in manager.get_hookcallers(plugin) or []
         for impl in caller.get_hookimpls()
-        if impl.plugin is plugin and (wrappers or not impl.wrapper)
+        if impl.plugin is plugin
     }
 
 
@@ -272,11 +296,16 @@ def reachable(manager: pluggy.PluginManager) -> set[str]:
     return seen
 
 
+#: Hooks that only look on.
+WATCHING = frozenset({"run_started", "progress", "run_finished", "evaluate"})
+
+
 def _refuse_unreachable(manager: pluggy.PluginManager, terms: dict[str, Plugin]) -> None:
     called = reachable(manager)
     method = next((n for n, p in terms.items() if isinstance(p, Method)), "the method")
     for name, plugin in terms.items():
         hooks = hooks_of(manager, plugin) - {"refuse"}
+        hooks = hooks - WATCHING or hooks  # reporting alone does not justify a term that means to change something
         if isinstance(plugin, Modifier) and not hooks & called:
             raise BadInput(f"{name} changes {', '.join(sorted(hooks)) or 'nothing'}, which {method} never calls.")
 

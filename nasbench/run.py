@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
 import os
 import platform
@@ -24,7 +25,7 @@ from nasbench import records
 from nasbench.data import Data, load_images
 from nasbench.errors import BadInput
 from nasbench.files import write_atomic
-from nasbench.plugins import build, build_terms, compose, discover, load
+from nasbench.plugins import build, build_terms, compose, load, load_evaluators
 from nasbench.recipe import Recipe
 from nasbench.records import Choice, Metric
 from nasbench.stages import Store, python_stream, stream, torch_stream
@@ -52,6 +53,7 @@ class Run:
     net: Any = None
     """The supernet, once `train` has built it."""
     optimizer: torch.optim.Optimizer | None = None
+    """The optimizer of `net` in the running stage; a stage that trains makes its own."""
     step: int = 0
     """Index of the current step of the running stage."""
     total_steps: int = 0
@@ -60,6 +62,8 @@ class Run:
     """Plain values of the running stage that a checkpoint keeps: counters, the best so far."""
     scores: dict[Arch, float]
     """What `score_subset` found."""
+    parent: Run | None = None
+    """The run that this one is a part of (see `child`)."""
 
     def __init__(
         self,
@@ -73,18 +77,16 @@ class Run:
         self.recipe, self.space, self.data, self.truth, self.folder = recipe, space, data, truth, folder
         self.device, self.observers = data.device, observers
         self.plugins = build_terms(recipe.method, recipe.options)
-        others = {f"observer-{i}": o for i, o in enumerate(observers)}
-        others |= {name: load("evaluator", name)() for name in discover("evaluator")}
-        self.manager: pluggy.PluginManager = compose(
-            self.plugins, {**others, recipe.space: space}, nasbench.oneshot.Defaults()
-        )
+        others: dict[str, Any] = {f"observer {i}": o for i, o in enumerate(observers)}
+        others |= {f"evaluator {name}": e for name, e in load_evaluators().items()}
+        others[f"space {recipe.space}"] = space
+        self.manager: pluggy.PluginManager = compose(self.plugins, others, nasbench.oneshot.Defaults())
         self.hook = self.manager.hook
         self.state, self.scores = {}, {}
         self.info: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self._tracked: dict[str, Any] = {}
-        self.scope = ""
-        self._stage = ""
+        self.scope = self._stage = ""
         self._store: Store | None = None
         self._loops = 0
 
@@ -136,47 +138,58 @@ class Run:
         """
         if self._store is not None:
             raise RuntimeError(f"stage {name!r} inside stage {self._stage!r}: stages follow one another")
-        self._store, self._loops = Store(self.folder / "stages" / name), 0
-        self._stage = name = self.scope + name
+        store, name = Store(self.folder / "stages" / name), self.scope + name
+        if name in self.seconds:
+            raise RuntimeError(f"stage {name!r} comes twice: each needs a name of its own")
+        self._stage, self._store, self._loops = name, store, 0
         self.state, self._tracked, self.step, self.total_steps = {}, {}, 0, 0
+        self.seconds[name], self._began = 0.0, time.perf_counter()
         try:
-            done = self._store.done()
+            done = store.done()
             if done is not None:
                 self._restore(done)
-                self.seconds[name] = done["seconds"]
                 return done["result"]
-            self.seconds[name], self._began = 0.0, time.perf_counter()
+            self._seed_globally(-1)
             result = work()
-            self._store.write("done", {"result": result, **self._snapshot(optimizer=False)})
+            self.optimizer, self._tracked = None, {}  # they end with their stage
+            store.write("done", {"result": result, **self._snapshot()})
             return result
         finally:
-            self._stage, self._store = "", None
+            self._stage, self._store, self.step, self.total_steps = self.scope, None, 0, 0
 
     def steps(self, total: int) -> Iterator[int]:
-        """The steps of the running stage, going on after the last checkpoint; one loop a stage."""
+        """The steps of the running stage, going on after the last checkpoint; one loop a stage.
+
+        What a checkpoint is to restore must be there before the loop: network, optimizer, what `track` keeps.
+        """
         if self._store is None or self._loops:
             raise RuntimeError("run.steps needs a stage of its own: with run.stage(name, work), one loop in work")
         self._loops, self.total_steps, start = 1, total, 0
         checkpoint = self._store.latest()
         if checkpoint is not None:
+            start = checkpoint["step"]
+            self.step = start - 1  # as it was left, for what reads it if no step remains
             self._restore(checkpoint)
-            start, self.seconds[self._stage] = checkpoint["step"], checkpoint["seconds"]
             self._began = time.perf_counter()
         for step in range(start, total):
             self.step = step
-            # A network may draw from the global generator (dropout): same step, same numbers.
-            torch.manual_seed(stream(self.recipe.seed, self._stage, "global", step))
+            self._seed_globally(step)
             yield step
             self.hook.progress(run=self, stage=self._stage, done=step + 1, total=total, info=self.info)
             if time.monotonic() - self._store.last_write >= self.recipe.engine.checkpoint_seconds:
                 self._store.write_step(step + 1, {"step": step + 1, **self._snapshot()})
+        self._seed_globally(total)
+
+    def _seed_globally(self, step: int) -> None:
+        # A network may draw from the global generator (dropout): same step, same numbers.
+        torch.manual_seed(stream(self.recipe.seed, self._stage, "global", step))
 
     def track(self, name: str, thing: Any) -> Any:
         """Keep something with `state_dict` and `load_state_dict` in the checkpoints of the running stage."""
         self._tracked[name] = thing
         return thing
 
-    def _snapshot(self, optimizer: bool = True) -> dict[str, Any]:
+    def _snapshot(self) -> dict[str, Any]:
         now = time.perf_counter()
         self.seconds[self._stage] += now - self._began
         self._began = now
@@ -185,48 +198,69 @@ class Run:
         if self.net is not None:
             state["net"] = self.net.state_dict()
             state["structure"] = self.net.structure() if hasattr(self.net, "structure") else None
-        if optimizer:
-            state["optimizer"] = self.optimizer.state_dict() if self.optimizer else None
-            state["tracked"] = {name: thing.state_dict() for name, thing in self._tracked.items()}
+        if self.optimizer is not None:
+            state["optimizer"], state["groups"] = self.optimizer.state_dict(), self._named_groups()
+        state["tracked"] = {name: thing.state_dict() for name, thing in self._tracked.items()}
         return state
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        self.state = saved["state"]
+        self.state, self.seconds[self._stage] = saved["state"], saved["seconds"]
         if "net" in saved:
             if self.net is None:
                 self.net = self.hook.build_supernet(run=self)
             if saved["structure"] is not None and saved["structure"] != self.net.structure():
                 self.replace_net(self.net.rebuild(saved["structure"]))
             self.net.load_state_dict(saved["net"])
-        if saved.get("optimizer") and self.optimizer:
+        if "optimizer" in saved and self.optimizer is not None:
+            self._regroup(saved["groups"])
             self.optimizer.load_state_dict(saved["optimizer"])
-        for name, thing in saved.get("tracked", {}).items():
+        for name, thing in saved["tracked"].items():
             self._tracked[name].load_state_dict(thing)
         for name, plugin in self.plugins.items():
             plugin.load_state_dict(self, saved["plugins"][name])
+
+    def _named_groups(self) -> list[list[str | None]]:
+        """The optimizer's groups by parameter name; None stands for a parameter that is not the net's."""
+        assert self.optimizer is not None
+        names = {id(p): name for name, p in self.net.named_parameters()} if self.net is not None else {}
+        return [[names.get(id(p)) for p in group["params"]] for group in self.optimizer.param_groups]
+
+    def _regroup(self, wanted: list[list[str | None]]) -> None:
+        """Bring the parameters into the groups and the order that `_named_groups` told."""
+        assert self.optimizer is not None
+        parameters = dict(self.net.named_parameters()) if self.net is not None else {}
+        for group, names, old in zip(self.optimizer.param_groups, wanted, self._named_groups(), strict=True):
+            others = iter([p for p, name in zip(group["params"], old, strict=True) if name is None])
+            group["params"] = [next(others) if name is None else parameters[name] for name in names]
 
     def replace_net(self, net: torch.nn.Module, mapping: dict[str, tuple[str, Any]] | None = None) -> None:
         """Put a net of another shape in place, and carry the optimizer's state over.
 
         `mapping` names, for a parameter of the new net, the old parameter and the index that cuts the new
-        one's place out of it; a parameter not named starts without state.
+        one's place out of it (`...` takes it whole); a parameter not named starts without state. Each joins
+        the group of its old one or of its namesake, a new one the first. So that a checkpoint can bring the
+        shape back, the net has `structure()`, plain values, and `rebuild(structure)`, a net of that structure.
         """
+        mapping = mapping or {}
         old = dict(self.net.named_parameters()) if self.net is not None else {}
-        self.net = net.to(self.device)
+        self.net = self.to_device(net)
         if self.optimizer is None:
             return
-        states = {name: self.optimizer.state.get(parameter, {}) for name, parameter in old.items()}
-        groups = {id(p): g for g in self.optimizer.param_groups for p in g["params"]}
-        home = {name: groups.get(id(parameter), self.optimizer.param_groups[0]) for name, parameter in old.items()}
-        for group in self.optimizer.param_groups:
-            group["params"] = []
-        self.optimizer.state.clear()
+        groups = self.optimizer.param_groups
+        home = {id(p): group for group in groups for p in group["params"]}
+        states = {name: self.optimizer.state.pop(p, {}) for name, p in old.items()}
+        gone = set(map(id, old.values()))
+        for group in groups:
+            group["params"] = [p for p in group["params"] if id(p) not in gone]
         for name, parameter in self.net.named_parameters():
-            source, index = (mapping or {}).get(name, (name, ...))
-            home.get(source, self.optimizer.param_groups[0])["params"].append(parameter)
-            if mapping is not None and name in mapping and states.get(source):
+            source, index = mapping.get(name, (name, ...))
+            joined = home.get(id(old[source])) if source in old else groups[0]
+            if joined is not None:  # what was not optimised stays so
+                joined["params"].append(parameter)
+            if name in mapping and states[source]:
+                whole = old[source].shape
                 self.optimizer.state[parameter] = {
-                    k: v[index].clone() if isinstance(v, torch.Tensor) and v.shape == old[source].shape else v
+                    k: (v[index] if v.shape == whole else v).clone() if isinstance(v, torch.Tensor) else v
                     for k, v in states[source].items()
                 }
 
@@ -258,8 +292,9 @@ class Run:
 
     def child(self, name: str, space: SearchSpace) -> Run:
         """A part of this run on a part of the space, with its own plugins, clock, streams and stages."""
-        run = Run(self.recipe, space, self.data, self.truth, self.folder / name, self.observers)
-        run.seconds, run.scope = self.seconds, f"{self.scope}{name}/"
+        run = Run(self.recipe, space, self.data, self.truth, self.folder / "stages" / name, self.observers)
+        run.seconds, run.parent = self.seconds, self
+        run.scope = run._stage = f"{self.scope}{name}/"
         return run
 
 
@@ -296,10 +331,20 @@ def has_bfloat16(device: str) -> bool:
     return bool(capability and capability())
 
 
+def keep_freed_memory() -> None:
+    """Ask glibc to keep what is freed: otherwise each large activation is paged in anew, a third of the time
+    of an evaluation on a CPU. Other C libraries do not have the call and are left alone."""
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, its largest value
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
 def prepare(recipe: Recipe, runs: Path, observers: Sequence[Any] = ()) -> tuple[Run, str]:
     """Compose a run and refuse what cannot work, before anything is written. Returns it and its identity."""
     recipe = resolve_engine(recipe)
     torch.set_num_threads(recipe.engine.threads or 1)
+    keep_freed_memory()
     images = load_images(recipe.dataset)
     data = Data(images, recipe.data, torch.device(recipe.device), recipe.engine.memory_format == "channels_last")
     options = {**recipe.options[recipe.space], "classes": data.classes, "image": list(data.image)}
@@ -334,8 +379,7 @@ def execute(
         return records.read(path), path
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run.folder / ".lock")
-        lock.acquire(timeout=0)
+        lock = FileLock(run.folder / ".lock").acquire(timeout=0)
     except Timeout:
         raise BadInput(f"Another process is running {run.folder}; wait for it or use another --runs.") from None
     except OSError as error:
@@ -344,6 +388,8 @@ def execute(
         if force:
             path.unlink(missing_ok=True)
             shutil.rmtree(run.folder / "stages", ignore_errors=True)
+        for half_written in run.folder.rglob(".*.*"):  # by a process that was killed
+            half_written.unlink(missing_ok=True)
         record = _execute(run, key)
         write_atomic(path, records.dumps(record))
         run.hook.run_finished(run=run, record=record)

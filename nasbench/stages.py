@@ -6,6 +6,7 @@ kept. A file's name carries the hash of its content, so a damaged one is recogni
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
 from nasbench.files import write_atomic
@@ -51,11 +51,12 @@ def pack(state: Any) -> bytes:
     def strip(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             tensors[key := str(len(tensors))] = value.detach().cpu().contiguous().clone()
-            return {"tensor": key}
+            by_channels = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last)
+            return {"channels_last" if by_channels else "tensor": key}
         if isinstance(value, dict):
             return {"dict": [[strip(k), strip(v)] for k, v in value.items()]}
         if isinstance(value, list | tuple):
-            return {type(value).__name__: [strip(v) for v in value]}
+            return {"tuple" if isinstance(value, tuple) else "list": [strip(v) for v in value]}
         if value is None or isinstance(value, bool | int | float | str):
             return value
         raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}: use tensors and plain containers")
@@ -64,12 +65,11 @@ def pack(state: Any) -> bytes:
     return save(tensors, {"state": text})
 
 
-def unpack(path: Path) -> Any:
-    """What `pack` packed."""
-    content = path.read_bytes()
+def unpack(content: bytes) -> Any:
+    """What `pack` packed; named tuples come back as plain ones."""
     tensors = load(content)
-    with safe_open(path, "pt") as file:
-        text = file.metadata()["state"]
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    text = json.loads(header)["__metadata__"]["state"]
 
     def build(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -77,6 +77,8 @@ def unpack(path: Path) -> Any:
         ((kind, inner),) = value.items()
         if kind == "tensor":
             return tensors[inner]
+        if kind == "channels_last":  # an optimizer is slower when its state lies otherwise than its weights
+            return tensors[inner].contiguous(memory_format=torch.channels_last)
         if kind == "dict":
             return {build(k): build(v) for k, v in inner}
         items = [build(v) for v in inner]
@@ -89,7 +91,7 @@ class Store:
     """The checkpoints and the final state of one stage, in one folder."""
 
     KEEP = 2
-    NAME = re.compile(r"(step-\d{9}|done)-([0-9a-f]{16})\.safetensors$")
+    NAME = re.compile(r"(step-\d{9}|done)-([0-9a-f]{16})\.safetensors")
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -98,8 +100,7 @@ class Store:
     def write(self, kind: str, state: dict[str, Any]) -> None:
         """Store a state as `done` or `step-<n>`, then drop what is no longer needed."""
         content = pack(state)
-        name = f"{kind}-{hashlib.blake2b(content, digest_size=8).hexdigest()}.safetensors"
-        write_atomic(self.folder / name, content)
+        write_atomic(self.folder / f"{kind}-{self._digest(kind, content)}.safetensors", content)
         steps = sorted(self.folder.glob("step-*"))
         for old in steps if kind == "done" else steps[: -self.KEEP]:
             old.unlink(missing_ok=True)
@@ -118,11 +119,14 @@ class Store:
 
     def _newest(self, pattern: str) -> dict[str, Any] | None:
         for path in sorted(self.folder.glob(pattern), reverse=True):
-            match = self.NAME.search(path.name)
-            try:
-                if match and hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() == match[2]:
-                    return unpack(path)
-            except (OSError, SafetensorError, ValueError, KeyError):
-                pass
-            path.unlink(missing_ok=True)
+            match = self.NAME.fullmatch(path.name)
+            with contextlib.suppress(OSError):
+                content = path.read_bytes()
+                if match and self._digest(match[1], content) == match[2]:
+                    return unpack(content)
+                path.unlink()
         return None
+
+    @staticmethod
+    def _digest(kind: str, content: bytes) -> str:
+        return hashlib.blake2b(kind.encode() + content, digest_size=8).hexdigest()

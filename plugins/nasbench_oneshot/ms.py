@@ -26,6 +26,7 @@ class MS(Modifier):
     """Merge the options into so many clusters, by index modulo; null gives each option its own."""
     _banks: dict[int, Bank] = PrivateAttr(default_factory=dict)
     _cluster: int = PrivateAttr(0)
+    _owner: tuple[Any, ...] = PrivateAttr(())
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
@@ -62,6 +63,8 @@ class MS(Modifier):
     @hookimpl(wrapper=True)
     def update(self, run: Run, archs: list[Arch]) -> Generator[None, bool, bool]:
         assert run.optimizer is not None
+        if self._owner != (run.optimizer, run.net):  # another stage, or a net of another shape: no momentum yet
+            self._banks, self._owner = {}, (run.optimizer, run.net)
         run.optimizer.state = self._banks.setdefault(self._cluster, defaultdict(dict))
         return (yield)
 
@@ -71,7 +74,7 @@ class MS(Modifier):
         return [Metric(name="ms_edge", value=self.decision(run), definition=where)]
 
     def state_dict(self, run: Run) -> dict[str, Any]:
-        if run.optimizer is None:
+        if run.optimizer is None or self._owner != (run.optimizer, run.net):
             return {}
         saved, current = {}, run.optimizer.state
         for cluster, run.optimizer.state in self._banks.items():
@@ -82,6 +85,7 @@ class MS(Modifier):
     def load_state_dict(self, run: Run, state: dict[str, Any]) -> None:
         if run.optimizer is None:
             return
+        self._owner = (run.optimizer, run.net)
         current, groups = run.optimizer.state, run.optimizer.state_dict()["param_groups"]
         for cluster, saved in state.get("banks", {}).items():
             run.optimizer.load_state_dict({"state": saved, "param_groups": groups})
