@@ -57,6 +57,7 @@ class Defaults(Plugin):
             momentum=t.momentum,
             nesterov=t.nesterov,
             weight_decay=t.weight_decay,
+            foreach=True,
         )
 
     @hookimpl(trylast=True)
@@ -114,7 +115,7 @@ class Defaults(Plugin):
         assert run.net is not None
         assert run.optimizer is not None
         if run.recipe.train.clip is not None:
-            torch.nn.utils.clip_grad_norm_(run.net.parameters(), run.recipe.train.clip)
+            torch.nn.utils.clip_grad_norm_(run.net.parameters(), run.recipe.train.clip, foreach=True)
         run.optimizer.step()
         return True
 

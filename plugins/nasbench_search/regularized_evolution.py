@@ -1,0 +1,52 @@
+"""Regularized evolution on a ground-truth table: Real et al., Regularized Evolution for Image Classifier
+Architecture Search, AAAI 2019."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from pydantic import Field
+
+from nasbench import Arch, Choice, Method, Run, hookimpl
+
+
+class RegularizedEvolution(Method):
+    """Each cycle mutates the best of a random sample of the population and kills the oldest.
+
+    The defaults are the NAS-Bench-201 protocol's: population 10, sample 3, 200 cycles. Where the table does
+    not hold a mutation, it is mutated further until one is met that the table holds.
+    """
+
+    population: int = Field(10, ge=2)
+    """Architectures alive (P)."""
+    sample: int = Field(3, ge=1)
+    """Architectures a tournament compares (S)."""
+    cycles: int = Field(200, ge=1)
+    """Architectures looked up in all, the first population included (C)."""
+
+    @hookimpl
+    def refuse(self, run: Run) -> str | None:
+        if run.truth is None:
+            return f"regularized-evolution looks results up; {run.space.name} has no truth for {run.recipe.target}."
+        if self.population > self.cycles:
+            return f"regularized-evolution looks up {self.cycles} in all, fewer than its population {self.population}."
+        return None
+
+    @hookimpl
+    def search(self, run: Run) -> list[Choice]:
+        assert run.truth is not None
+        rng, table = run.rng("evolution"), [arch for arch in run.truth.architectures() if arch in run.space]
+        seen: dict[Arch, float] = {}
+        alive: deque[Arch] = deque(maxlen=self.population)
+        for _ in range(self.cycles):
+            if len(alive) < self.population:
+                child = rng.choice(table)
+            else:
+                parent = max(rng.sample(list(alive), min(self.sample, self.population)), key=seen.__getitem__)
+                child = run.space.mutate(parent, rng)
+                while child not in run.truth:
+                    child = run.space.mutate(child, rng)
+            alive.append(child)  # a full deque drops its oldest
+            seen[child] = run.truth.query([child], "valid", run.recipe.target)[0]
+        best = max(seen, key=seen.__getitem__)
+        return [Choice(best, selected_on=f"validation top-1 in the table, {self.cycles} queries")]
