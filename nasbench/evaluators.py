@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from collections.abc import Hashable
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nasbench import hookimpl
-from nasbench.metrics import accuracy_density, kendall_tau, regret, tau_interval
+from nasbench.metrics import (
+    accuracy_density,
+    best_rank_at,
+    complexity_bias_inferred,
+    complexity_convergence_inferred,
+    kendall_tau,
+    precision_at,
+    regret,
+    spearman,
+    tau_interval,
+)
 from nasbench.plugins import Evaluator
 from nasbench.records import Choice, Metric
 
 if TYPE_CHECKING:
     from nasbench.run import Run
+    from nasbench.space import Arch
 
 
 class Ranking(Evaluator):
-    """Kendall's tau of the supernet's scores against ground truth, and of the parameter count beside it."""
+    """How the supernet's scores rank architectures against ground truth, and how the parameter count does."""
+
+    K: ClassVar[int] = 10
 
     @hookimpl
     def evaluate(self, run: Run, choices: list[Choice]) -> list[Metric]:
@@ -22,32 +38,54 @@ class Ranking(Evaluator):
             return []
         archs = [arch for arch in run.scores if arch in run.truth]
         truth = run.truth.query(archs, "test", run.recipe.target)
-        params = [float(run.truth.space.cost(arch)["params"]) for arch in archs]
-        about: dict[str, Any] = {
-            "dataset": run.recipe.target,
-            "split": "test",
-            "subset": run.recipe.score.subset,
-            "n": len(archs),
-        }
-        rankings = {
-            "kendall_tau": ([run.scores[arch] for arch in archs], "supernet scores"),
-            "params_tau": (params, "parameter counts, which cost no training,"),
-        }
-        metrics = []
-        for name, (values, what) in rankings.items():
-            low, high = tau_interval(values, truth) or (None, None)
-            definition = f"Kendall's tau-b between {what} and true test accuracy; bootstrap interval over architectures"
-            metrics.append(
-                Metric(
-                    name=name,
-                    value=kendall_tau(values, truth),
-                    low=low,
-                    high=high,
-                    definition=definition,
-                    **about,
-                )
-            )
-        return metrics
+        scores = [run.scores[arch] for arch in archs]
+        costs = [run.truth.space.cost(arch) for arch in archs]
+        params, weights = ([float(cost[name]) for cost in costs] for name in ("params", "conv_weights"))
+        of = "and true test accuracy; the interval is a bootstrap over architectures"
+        found = [
+            _tau("kendall_tau", f"Kendall's tau-b between supernet scores {of}", scores, truth),
+            _tau(
+                "params_tau", f"Kendall's tau-b between parameter counts, which cost no training, {of}", params, truth
+            ),
+            self.reduced(run, archs, scores, truth),
+            Metric(name="spearman", value=spearman(scores, truth), definition="Spearman's rank correlation"),
+            Metric(
+                name=f"precision_at_{self.K}",
+                value=precision_at(self.K, scores, truth),
+                definition=f"share of the {self.K} best by score that are among the {self.K} truly best",
+            ),
+            Metric(
+                name=f"best_rank_at_{self.K}",
+                value=best_rank_at(self.K, scores, truth),
+                definition=f"true rank (1 is best) of the truly best among the {self.K} best by score",
+            ),
+            Metric(
+                name="complexity_bias_inferred",
+                value=complexity_bias_inferred(weights, scores, truth),
+                definition="of the pairs ordered against the truth, the share preferring fewer weights (0.5: unbiased)",
+            ),
+            Metric(
+                name="complexity_convergence_inferred",
+                value=complexity_convergence_inferred(weights, scores, truth),
+                definition="Kendall's tau-b between weights and score/truth; 0 is fair",
+            ),
+        ]
+        about = {"dataset": run.recipe.target, "split": "test", "subset": run.recipe.score.subset}
+        return [metric.model_copy(update={**about, "n": metric.n or len(archs)}) for metric in found]
+
+    def reduced(self, run: Run, archs: list[Arch], scores: list[float], truth: list[float]) -> Metric:
+        """Tau over classes of architectures that compute the same, each class by its means."""
+        classes: dict[Hashable, list[int]] = defaultdict(list)
+        for i, arch in enumerate(archs):
+            classes[run.space.canonical(arch)].append(i)
+        score, true = ([fmean(values[i] for i in rows) for rows in classes.values()] for values in (scores, truth))
+        definition = "Kendall's tau-b over classes of architectures that compute the same, by their means"
+        return Metric(name="kendall_tau_reduced", value=kendall_tau(score, true), definition=definition, n=len(classes))
+
+
+def _tau(name: str, definition: str, values: list[float], truth: list[float]) -> Metric:
+    low, high = tau_interval(values, truth) or (None, None)
+    return Metric(name=name, value=kendall_tau(values, truth), low=low, high=high, definition=definition)
 
 
 class Pick(Evaluator):

@@ -32,7 +32,7 @@ def tau_interval(
 
     It says how far tau depends on which architectures were ranked; the spread over seeds is another matter.
 
-    >>> low, high = tau_interval(range(50), range(50)); (low, high)
+    >>> low, high = tau_interval(range(50), range(50)); (round(low, 6), high)
     (1.0, 1.0)
     """
     a, b, rng = np.asarray(x), np.asarray(y), np.random.default_rng(seed)
@@ -54,6 +54,78 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
         return None
     spread = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values) - spread), float(np.mean(values) + spread)
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Spearman's rank correlation; None where it is undefined.
+
+    >>> round(spearman([1, 2, 3, 4], [1, 2, 4, 3]), 3)
+    0.8
+    """
+    if len(x) < 2 or len(set(x)) < 2 or len(set(y)) < 2:
+        return None
+    return float(stats.spearmanr(x, y).statistic)
+
+
+def precision_at(k: int, scores: Sequence[float], truth: Sequence[float]) -> float | None:
+    """Share of the k best by score that are among the k truly best; ties fall to the earlier one.
+
+    >>> precision_at(2, [4, 3, 2, 1], [4, 1, 3, 2])
+    0.5
+    """
+    if k > len(scores):
+        return None
+    return len(set(_best(k, scores)) & set(_best(k, truth))) / k
+
+
+def best_rank_at(k: int, scores: Sequence[float], truth: Sequence[float]) -> int | None:
+    """True rank (1 is best) of the truly best among the k best by score.
+
+    >>> best_rank_at(2, [1, 4, 3, 2], [4, 1, 3, 2])
+    2
+    """
+    if k > len(scores):
+        return None
+    best = max(truth[i] for i in _best(k, scores))
+    return 1 + sum(value > best for value in truth)
+
+
+def _best(k: int, values: Sequence[float]) -> list[int]:
+    return sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
+
+
+def complexity_bias_inferred(
+    complexity: Sequence[float], scores: Sequence[float], truth: Sequence[float]
+) -> float | None:
+    """Of the pairs that the scores order against the truth, the share in which they prefer the smaller one.
+
+    0.5 is unbiased. The paper prints a Complexity Bias (supplement, Table D) without its formula; this is
+    an inference that matches the printed range, never to stand beside the printed values.
+
+    >>> complexity_bias_inferred([1, 2, 3], [3, 2, 1], [1, 2, 3])
+    1.0
+    """
+    c, s, t = (np.asarray(v, dtype=np.float64) for v in (complexity, scores, truth))
+    against, smaller = 0, 0
+    for i in range(len(c) - 1):
+        dc, ds, dt = c[i + 1 :] - c[i], s[i + 1 :] - s[i], t[i + 1 :] - t[i]
+        contradicted = (dc != 0) & (ds * dt < 0)
+        against += int(contradicted.sum())
+        smaller += int((contradicted & (dc * ds < 0)).sum())
+    return smaller / against if against else None
+
+
+def complexity_convergence_inferred(
+    complexity: Sequence[float], scores: Sequence[float], truth: Sequence[float]
+) -> float | None:
+    """Kendall's tau between complexity and score/truth: whether larger subnets are left behind (0 is fair).
+
+    An inference of the paper's C3 (supplement, Table D), whose formula is not printed there.
+
+    >>> complexity_convergence_inferred([1, 2, 3], [30, 20, 10], [90, 90, 90])
+    -1.0
+    """
+    return kendall_tau(complexity, [s / t for s, t in zip(scores, truth, strict=True)])
 
 
 def accuracy_density(top1: float, params: int) -> float:

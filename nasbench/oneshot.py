@@ -144,9 +144,9 @@ def places_rates_inside(run: Run, n: int) -> bool:
     return placement == "inside"
 
 
-def score_subset(run: Run) -> dict[Arch, float]:
-    """Score every architecture of the recipe's subset, as a resumable stage; kept in `run.scores`."""
-    archs, together = run.subset(), run.recipe.score.together
+def score_all(run: Run, archs: list[Arch], stage: str = "score") -> dict[Arch, float]:
+    """Score these architectures, as a resumable stage."""
+    together = run.recipe.score.together
 
     def loop() -> list[float]:
         for step in run.steps(-(-len(archs) // together)):
@@ -154,5 +154,10 @@ def score_subset(run: Run) -> dict[Arch, float]:
             run.state.setdefault("scores", []).extend(run.hook.score(run=run, archs=part))
         return run.state.get("scores", [])
 
-    run.scores = dict(zip(archs, run.stage("score", loop), strict=True))
+    return dict(zip(archs, run.stage(stage, loop), strict=True))
+
+
+def score_subset(run: Run) -> dict[Arch, float]:
+    """Score every architecture of the recipe's subset, as a resumable stage; kept in `run.scores`."""
+    run.scores = score_all(run, run.subset())
     return run.scores

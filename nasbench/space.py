@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -163,6 +163,10 @@ class SearchSpace(Plugin):
                 f"expected a number below {size} or a form like {example!r}."
             )
         return tuple(names.index(words[d]) for d, names in self.choices.items())
+
+    def canonical(self, arch: Arch) -> Hashable:
+        """A form that is equal for architectures that compute the same; here the architecture itself."""
+        return arch
 
     def number(self, arch: Arch) -> int:
         """The place of an architecture among all: a mixed-radix number, first decision most significant."""
