@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from nasbench import hookimpl
-from nasbench.plugins import Plugin, _answerer
+from nasbench.plugins import Plugin, answerer
 from nasbench.records import Choice
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ class Defaults(Plugin):
         mean_rate = math.fsum(rates) / len(rates)
         for group in run.optimizer.param_groups:
             group["lr"] = 1.0 if inside else mean_rate
-            group["weight_decay"] = run.recipe.train.weight_decay * (mean_rate if inside else 1.0)
+            if inside:
+                decay = group.setdefault("full_weight_decay", group["weight_decay"])
+                group["weight_decay"] = decay * mean_rate
         run.hook.update(run=run, archs=archs)
         run.info = {"loss": losses.detach().mean(), "lr": mean_rate}
         return True
@@ -140,7 +142,7 @@ def places_rates_inside(run: Run, n: int) -> bool:
     """Whether this step's rates multiply the gradients (see `train.rate_placement`)."""
     placement = run.recipe.train.rate_placement
     if placement == "auto":
-        return n > 1 and _answerer(run.manager, "learning_rates") is not None
+        return n > 1 and answerer(run.manager, "learning_rates") is not None
     return placement == "inside"
 
 

@@ -33,7 +33,9 @@ class Plugin(BaseModel):
     Wrappers run in the order of `priority`, the highest outermost.
     """
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
     calls: ClassVar[frozenset[str]] = frozenset()
     priority: ClassVar[int] = 0
 
@@ -131,7 +133,7 @@ def _explain(model: type[BaseModel], error: ValidationError, prefix: str) -> str
         for part in first["loc"][:-1]:
             owner = owner.model_fields[part].annotation
         return str(unknown("option", place, [place[: -len(str(first["loc"][-1]))] + f for f in owner.model_fields]))
-    expected = first["msg"][0].lower() + first["msg"][1:]
+    expected = first["msg"].replace("Input", "it", 1).partition(", unable")[0]
     return f"{place or model.__name__} = {first['input']!r} does not fit: {expected}."
 
 
@@ -269,7 +271,7 @@ def hooks_of(manager: pluggy.PluginManager, plugin: Any) -> set[str]:
     }
 
 
-def _answerer(manager: pluggy.PluginManager, hook: str) -> Any:
+def answerer(manager: pluggy.PluginManager, hook: str) -> Any:
     """The plugin whose answer to a *first* hook counts, or None where only the default answers."""
     impls = getattr(manager.hook, hook).get_hookimpls()
     return next((i.plugin for i in impls if not i.wrapper and i.plugin_name != "default"), None)
@@ -291,7 +293,7 @@ def reachable(manager: pluggy.PluginManager) -> set[str]:
     while todo:
         hook = todo.pop()
         seen.add(hook)
-        owner = _answerer(manager, hook) if hook in hookspecs.CALLS else None
+        owner = answerer(manager, hook) if hook in hookspecs.CALLS else None
         todo |= (owner.calls if owner else hookspecs.CALLS.get(hook, frozenset())) - seen
     return seen
 

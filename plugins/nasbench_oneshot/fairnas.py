@@ -15,8 +15,8 @@ class FairNAS(Method):
     @hookimpl
     def sample_archs(self, run: Run) -> list[Arch]:
         rng, n = run.rng("archs"), max(map(len, run.space.options))
-        columns = []
-        for options in run.space.options:
-            rounds = -(-n // len(options))
-            columns.append([o for _ in range(rounds) for o in rng.sample(options, len(options))][:n])
+        columns = [
+            [o for _ in range(0, n, len(options)) for o in rng.sample(options, len(options))][:n]
+            for options in run.space.options
+        ]
         return list(zip(*columns, strict=True))
