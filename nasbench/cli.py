@@ -69,7 +69,7 @@ def run(
     seed: Annotated[int | None, typer.Option(metavar="K", help="Run this one seed. [default: 0]")] = None,
     sets: Sets = None,
     config: Config = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
     runs: Runs = Path("runs"),
     force: Annotated[bool, typer.Option("--force", help="Start over, even if the run is finished.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,

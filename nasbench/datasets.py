@@ -9,9 +9,10 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
+from PIL import Image
 
 from nasbench import home
-from nasbench.data import Dataset, Images, Split, stratified_order
+from nasbench.data import Dataset, Images, Split, stratified, stratified_order
 from nasbench.errors import BadInput
 
 
@@ -94,8 +95,6 @@ def read_folder(name: str, folder: Path, target: str) -> Images:
 
     Without `test`, a seeded, stratified fifth of the training images becomes it. All images must have one size.
     """
-    from torchvision.io import ImageReadMode, decode_image
-
     if not (folder / "train").is_dir():
         raise BadInput(f"{folder} has no folder 'train'; expected {folder}/train/CLASS/IMAGE files.")
     classes = _folders(folder / "train")
@@ -110,25 +109,30 @@ def read_folder(name: str, folder: Path, target: str) -> Images:
         images, labels = [], []
         for label, cls in enumerate(classes):
             for file in sorted((folder / key / cls).glob("[!.]*")):
-                try:
-                    images.append(decode_image(str(file), ImageReadMode.RGB))
-                except (RuntimeError, ValueError) as error:
-                    raise BadInput(f"{file} cannot be read as an image ({str(error).splitlines()[0]}).") from None
-                shape = shape or images[-1].shape
-                if images[-1].shape != shape:
-                    size, first = ("x".join(map(str, s[1:])) for s in (images[-1].shape, shape))
-                    raise BadInput(f"{file} is {size} and the images before it {first}; expected one size for all.")
+                images.append(_pixels(file))
                 labels.append(label)
+                shape = shape or images[0].shape
+                if images[-1].shape != shape:
+                    size, first = ("x".join(map(str, s[:2])) for s in (images[-1].shape, shape))
+                    raise BadInput(f"{file} is {size} and the images before it {first}; expected one size for all.")
         if not images:
             raise BadInput(f"{folder}/{key} holds no images.")
-        splits[key] = Split(torch.stack(images), torch.tensor(labels))
+        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+        splits[key] = Split(stacked, torch.tensor(labels))
     if "test" not in splits:
-        order = stratified_order(splits["train"].labels.numpy(), seed=0)
-        cut = [len(rows) // 5 for rows in order]
-        source = splits["train"]
-        splits["test"] = source.take(np.concatenate([r[:c] for r, c in zip(order, cut, strict=True)]))
-        splits["train"] = source.take(np.concatenate([r[c:] for r, c in zip(order, cut, strict=True)]))
+        source, count = splits["train"], len(splits["train"]) // 5
+        splits["test"] = stratified(source, count, seed=0)
+        splits["train"] = stratified(source, len(source) - count, seed=0, skip=count)
     return Images(name, target, classes, splits)
+
+
+def _pixels(file: Path) -> np.ndarray:
+    """An image as uint8 [H,W,3]."""
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+        raise BadInput(f"{file} cannot be read as an image ({error}).") from None
 
 
 def _folders(place: Path) -> list[str]:

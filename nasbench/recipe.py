@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -176,10 +177,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise BadInput(f"The config {path} is no valid YAML (line {line}).") from None
     if content is None:
         return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+    if not isinstance(content, dict):
         found = type(content).__name__
         raise BadInput(f"The config {path} holds a {found}; it must map groups to settings, as `nasbench config` does.")
-    return content
+    return {str(group): settings for group, settings in content.items()}
 
 
 # ---------------------------------------------------------------------- resolving
@@ -209,6 +210,8 @@ def resolve(
     preset = preset or given.get("preset", "quick")
     if preset not in list(PRESETS):  # a list, since a file may hold what cannot be hashed
         raise unknown("preset", str(preset), PRESETS)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise unknown("device", device, ["auto", "cpu", "cuda", "cuda:N"])
     terms = parse_label(method)
     known = {*GROUPS, space, *(term.name for term in terms)}
     for written in ({k: v for k, v in given.items() if k not in NAMES}, sets or {}):
