@@ -209,7 +209,7 @@ def format_label(plugins: dict[str, Plugin]) -> str:
 
 def _scalar(value: Any) -> str:
     # As an item of a YAML list, so that commas and brackets come out quoted.
-    return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=math.inf).strip()[1:-1]
+    return yaml.safe_dump([value], default_flow_style=True, width=math.inf).strip()[1:-1]
 
 
 def build_terms(label: str, options: dict[str, dict[str, Any]]) -> dict[str, Plugin]:
@@ -217,14 +217,11 @@ def build_terms(label: str, options: dict[str, dict[str, Any]]) -> dict[str, Plu
 
     `options` holds, per term, the values of presets and files; brackets win over them.
     """
-    methods, modifiers = discover("method"), discover("modifier")
-    plugins: dict[str, Plugin] = {}
-    for term in parse_label(label):
-        kind = "method" if term.name in methods else "modifier"
+    terms, methods, modifiers = parse_label(label), discover("method"), discover("modifier")
+    for term in terms:  # names first: importing a plugin takes seconds, since most import torch
         if term.name not in methods and term.name not in modifiers:
             raise unknown("method", term.name, [*methods, *modifiers])
-        plugins[term.name] = build(load(kind, term.name), term.name, {**options.get(term.name, {}), **term.options})
-    found = [name for name, plugin in plugins.items() if isinstance(plugin, Method)]
+    found = [term.name for term in terms if term.name in methods]
     if len(found) > 1:
         raise BadInput(
             f"{' and '.join(found)} are both methods, and a composition has exactly one; "
@@ -234,7 +231,8 @@ def build_terms(label: str, options: dict[str, dict[str, Any]]) -> dict[str, Plu
         raise BadInput(
             f"{label!r} has no method, only modifiers; put one in front, for example {min(methods)}+{label}."
         )
-    return plugins
+    classes = {name: load("method" if name in methods else "modifier", name) for name, _ in terms}
+    return {name: build(classes[name], name, {**options.get(name, {}), **inside}) for name, inside in terms}
 
 
 # ---------------------------------------------------------------------- composing
