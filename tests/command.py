@@ -8,6 +8,7 @@ import resource
 import runpy
 import sys
 import tempfile
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,13 +33,19 @@ def nasbench(*args: str, cwd: Path, largest_file: int | None = None) -> Result:
     """Run `nasbench ARGS` in a folder, with this process's environment and installed plugins."""
     with tempfile.TemporaryDirectory() as folder:
         streams = Path(folder, "out"), Path(folder, "err")
-        child = _processes.Process(target=_child, args=(args, cwd, dict(os.environ), streams, largest_file))
-        child.start()
+        child = start(*args, cwd=cwd, streams=streams, largest_file=largest_file)
         child.join(120)
         if child.is_alive():
             child.kill()
             pytest.fail(f"nasbench {' '.join(args)} did not end")
         return Result(child.exitcode, *(stream.read_text() for stream in streams))
+
+
+def start(*args: str, cwd: Path, streams: tuple[Path, Path], largest_file: int | None = None) -> BaseProcess:
+    """Start `nasbench ARGS` in a folder; its output goes into two files."""
+    child = _processes.Process(target=_child, args=(args, cwd, dict(os.environ), streams, largest_file))
+    child.start()
+    return child
 
 
 def _child(

@@ -37,9 +37,15 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def run_tiny(tmp_path: Path) -> RunTiny:
-    """`run_tiny("spos+ms", "train.epochs=3", seed=1)` executes with the preset test and returns the record."""
+def run_tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunTiny:
+    """`run_tiny("spos+ms", "train.epochs=3", seed=1)` executes with the preset test and returns the record.
+
+    Without what is slow and tested elsewhere: the bootstrap intervals, and waiting for the disk.
+    """
     from nasbench.run import execute
+
+    monkeypatch.setattr("nasbench.evaluators.tau_interval", lambda *_: None)
+    monkeypatch.setattr("os.fsync", lambda _: None)
 
     def run(
         method: str,

@@ -67,6 +67,16 @@ class Prunable(Supernet):
         return Prunable(self.space.with_(**structure))
 
 
+class Dropout(Uniform):
+    """A net that draws from torch's global generator, while it is trained and while it is scored."""
+
+    @hookimpl
+    def build_supernet(self, run: Run) -> torch.nn.Module:
+        net = run.space.supernet()
+        net.head = torch.nn.Sequential(torch.nn.Dropout(0.2), net.head)
+        return run.to_device(net)
+
+
 class Shrinking(Uniform):
     """The net loses units after each epoch; what is left keeps its weights and its momentum."""
 
@@ -213,6 +223,7 @@ class AdamW(Modifier):
 METHODS = {
     "uniform": Uniform,
     "three-stages": ThreeStages,
+    "dropout": Dropout,
     "shrinking": Shrinking,
     "bilevel": Bilevel,
     "scenarios": Scenarios,

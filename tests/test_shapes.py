@@ -71,8 +71,7 @@ class Killer:
 
 
 @pytest.fixture(autouse=True)
-def twins(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasbench.evaluators.tau_interval", lambda *_: None)  # slow, and beside the point
+def twins(install: Install) -> None:
     groups = {"methods": shapes.METHODS, "modifiers": shapes.MODIFIERS}
     install("twins", **{g: {n: f"tests.shapes:{c.__name__}" for n, c in found.items()} for g, found in groups.items()})
 

@@ -153,11 +153,11 @@ def zero_the_header(path: Path) -> None:
 
 
 def claim_another_step(path: Path) -> None:
-    path.rename(path.with_name(path.name.replace("step-000000004", "step-000000009").replace("done", "step-000000001")))
+    path.rename(path.with_name(f"step-000000999{path.name[-29:]}"))
 
 
 def lose_the_hash(path: Path) -> None:
-    path.rename(path.with_name(path.name[:15] + ".safetensors"))
+    path.rename(path.with_name(path.name[:-28] + ".safetensors"))
 
 
 DAMAGES = [cut_short, empty, flip_a_bit, append, zero_the_header, claim_another_step, lose_the_hash]

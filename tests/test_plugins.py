@@ -1,0 +1,357 @@
+"""Labels, composition and refusals; third-party plugins, whole and broken."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasbench import Arch, BadInput, Choice, Evaluator, Method, Metric, Modifier, Plugin, Run, hookimpl
+from nasbench.hookspecs import CALLS, ROOTS, Hooks
+from nasbench.oneshot import Defaults
+from nasbench.plugins import (
+    GROUPS,
+    build,
+    build_terms,
+    compose,
+    discover,
+    format_label,
+    hooks_of,
+    load,
+    load_evaluators,
+    parse_label,
+    reachable,
+)
+from tests.conftest import Install, RunTiny
+
+
+class Plain(Method):
+    @hookimpl
+    def sample_archs(self, run: Run) -> list[Arch]:
+        return [run.space.sample(run.rng("archs"))]
+
+
+class Rates(Modifier):
+    value: float = 1.0
+    pair: tuple[int, int] = (1, 2)
+
+    @hookimpl
+    def learning_rates(self, run: Run, archs: list[Arch]) -> list[float]:
+        return [self.value] * len(archs)
+
+
+class Anything(Modifier):
+    value: Any = "default"
+    other: Any = None
+
+    @hookimpl
+    def after_epoch(self) -> None:
+        """Nothing."""
+
+
+class Outer(Modifier):
+    priority: ClassVar[int] = 1
+    trace: ClassVar[list[str]] = []
+
+    @hookimpl(wrapper=True)
+    def train_step(self) -> Generator[None, bool, bool]:
+        self.trace.append(type(self).__name__)
+        return (yield)
+
+
+class Inner(Outer):
+    priority: ClassVar[int] = -1
+
+
+class Reporter(Modifier):
+    @hookimpl
+    def evaluate(self, run: Run, choices: list[Choice]) -> list[Metric]:
+        return [Metric(name="reported", value=7, definition="a constant")]
+
+
+class Twice(Evaluator):
+    @hookimpl
+    def evaluate(self, run: Run, choices: list[Choice]) -> list[Metric]:
+        return [Metric(name="params", value=7, definition="a name that is taken")]
+
+
+def composed(**terms: Plugin) -> Any:
+    return compose(terms, {}, Defaults())
+
+
+# ---------------------------------------------------------------------- labels
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(values, values)
+def test_a_label_is_read_back_as_it_was_written(value: Any, other: Any) -> None:
+    label = format_label({"anything": Anything(value=value, other=other), "plain": Plain()})
+    (plain, anything) = parse_label(label)
+    assert plain == ("plain", {})
+    given_ = {"value": value, "other": other}
+    assert anything.options == {k: v for k, v in given_.items() if v != {"value": "default", "other": None}[k]}
+
+
+names = st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True)
+
+
+@given(st.lists(names, min_size=1, max_size=5, unique=True), st.data())
+def test_terms_come_in_the_order_they_are_written(found: list[str], data: st.DataObject) -> None:
+    numbers = [data.draw(st.dictionaries(names, st.integers(), max_size=3)) for _ in found]
+    terms = [
+        f"{name}[{', '.join(f'{k} = {v}' for k, v in options.items())}]" if options else name
+        for name, options in zip(found, numbers, strict=True)
+    ]
+    assert parse_label(" + ".join(terms)) == list(zip(found, numbers, strict=True))
+
+
+@given(st.text())
+def test_whatever_is_written_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(BadInput):
+        assert parse_label(text)
+
+
+@pytest.mark.parametrize(
+    ("label", "options"),
+    [
+        ("calr[gamma_prime=3]", {"gamma_prime": 3}),
+        ("calr[g=linear, gamma_prime=2.5]", {"g": "linear", "gamma_prime": 2.5}),
+        ("ms[edge=3<-2]", {"edge": "3<-2"}),
+        ("ms[clusters=null]", {"clusters": None}),
+        ("x[flag=true,list=[1,[2,3]],text='a,b]+c']", {"flag": True, "list": [1, [2, 3]], "text": "a,b]+c"}),
+        ('x[text="say \\"a+b\\", twice"]', {"text": 'say "a+b", twice'}),
+        ("x[]", {}),
+    ],
+)
+def test_options_are_yaml(label: str, options: dict[str, Any]) -> None:
+    assert parse_label(f"spos+{label}")[1].options == options
+
+
+@pytest.mark.parametrize(
+    "label", ["", "+", "spos+", "spos++ms", "spos calr", "spos[", "spos]", "spos[a]", "spos[a=1,]", "spos[a='x]"]
+)
+def test_what_is_no_label_is_refused(label: str) -> None:
+    with pytest.raises(BadInput, match="Cannot read"):
+        parse_label(label)
+
+
+def test_the_canonical_spelling() -> None:
+    plugins = build_terms("ms+calr[g=linear,gamma_prime=4.0]+fairnas", {"ms": {"clusters": 2, "edge": "random"}})
+    assert format_label(plugins) == "fairnas+calr[g=linear]+ms[clusters=2]"
+    assert format_label({"rates": Rates(pair=(1, 2)), "plain": Plain()}) == "plain+rates"
+    assert format_label({"rates": Rates(pair=(3, 4)), "plain": Plain()}) == "plain+rates[pair=[3, 4]]"
+
+
+def test_brackets_win() -> None:
+    assert build_terms("spos+calr[gamma_prime=2]", {"calr": {"gamma_prime": 3, "g": "exp"}})["calr"].model_dump() == {
+        "gamma_prime": 2,
+        "g": "exp",
+        "complexity": "conv_weights",
+    }
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("spos+fairnas", "spos and fairnas are both methods"),
+        ("calr+ms", "has no method, only modifiers"),
+        ("spos+ms+ms", "'ms' stands twice"),
+        ("spso", "Unknown method 'spso'; did you mean 'spos'?"),
+        ("spos+clar", "Unknown method 'clar'; did you mean 'calr'?"),
+        ("spos+calr[gama_prime=3]", "did you mean 'calr.gamma_prime'?"),
+        ("spos+calr[gamma_prime=0.5]", "calr.gamma_prime = 0.5 does not fit"),
+        ("spos+calr[g=cubic]", "calr.g = 'cubic' does not fit"),
+        ("spos+ms[clusters=two]", "ms.clusters = 'two' does not fit"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_the_reason(label: str, message: str) -> None:
+    with pytest.raises(BadInput) as error:
+        build_terms(label, {})
+    assert message in str(error.value)
+
+
+# ---------------------------------------------------------------------- composing
+
+
+def test_two_answers_to_one_choice_are_refused() -> None:
+    with pytest.raises(BadInput, match="calr and rates both decide 'learning_rates'"):
+        composed(plain=Plain(), **build_terms("spos+calr", {}) | {"rates": Rates()})
+
+
+@pytest.mark.parametrize("label", ["random-search+calr", "random-search+ms", "fsnas+evolution"])
+def test_a_term_that_nothing_would_call_is_refused(run_tiny: RunTiny, label: str) -> None:
+    method, modifier = label.split("+")
+    with pytest.raises(BadInput, match=f"{modifier} changes .*, which {method} never calls"):
+        run_tiny(label)
+
+
+def test_a_term_without_hooks_is_refused() -> None:
+    class Idle(Modifier):
+        pass
+
+    with pytest.raises(BadInput, match="idle changes nothing"):
+        composed(plain=Plain(), idle=Idle())
+
+
+def test_a_term_that_only_reports_is_welcome_everywhere(run_tiny: RunTiny, install: Install) -> None:
+    install("acme", modifiers={"reporter": "tests.test_plugins:Reporter"})
+    metrics = run_tiny("random-search+reporter")["results"][0]["metrics"]
+    assert [m["value"] for m in metrics if m["name"] == "reported"] == [7]
+
+
+def test_what_a_method_calls_is_what_it_declares() -> None:
+    class Own(Method):
+        calls: ClassVar[frozenset[str]] = frozenset({"make_optimizer", "train_step"})
+
+        @hookimpl
+        def train(self) -> bool:
+            return True
+
+    usual = reachable(composed(plain=Plain()))
+    assert usual == ROOTS | set().union(*CALLS.values())
+    assert usual - reachable(composed(own=Own())) == {"build_supernet", "next_batch", "after_epoch"}
+
+
+def test_every_hook_has_a_default_or_is_a_list() -> None:
+    manager = composed(plain=Plain())
+    first = {name for name, caller in vars(manager.hook).items() if caller.spec.opts["firstresult"]}
+    assert first - hooks_of(manager, manager.get_plugin("default")) == {"sample_archs"}
+    assert set(vars(manager.hook)) == {name for name in vars(Hooks) if not name.startswith("_")}
+
+
+def test_a_mistyped_hook_is_refused() -> None:
+    class Typo(Modifier):
+        @hookimpl
+        def learning_rate(self, run: Run) -> list[float]:
+            return []
+
+    with pytest.raises(BadInput, match="unknown hook 'learning_rate' in plugin") as error:
+        composed(plain=Plain(), typo=Typo())
+    assert "\n" not in str(error.value)
+
+
+def test_a_mistyped_parameter_is_refused() -> None:
+    class Typo(Modifier):
+        @hookimpl
+        def after_epoch(self, runn: Run) -> None:
+            """Nothing."""
+
+    with pytest.raises(BadInput, match="runn") as error:
+        composed(plain=Plain(), typo=Typo())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("order", ["plain+outer+inner", "inner+outer+plain"])
+def test_wrappers_run_by_priority_however_the_label_is_spelled(
+    run_tiny: RunTiny, install: Install, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    here = {name: f"tests.test_plugins:{name.title()}" for name in ("plain", "outer", "inner")}
+    install("acme", methods={"plain": here.pop("plain")}, modifiers=here)
+    monkeypatch.setattr(Outer, "trace", [])
+    run_tiny(order, "train.epochs=1", "train.batch_size=200")
+    assert load("modifier", "outer").trace == ["Outer", "Inner"]
+
+
+def test_two_evaluators_may_not_report_one_name(run_tiny: RunTiny, install: Install) -> None:
+    install("acme", evaluators={"twice": "tests.test_plugins:Twice"})
+    with pytest.raises(BadInput, match="Two evaluators report 'params'"):
+        run_tiny("spos")
+
+
+# ---------------------------------------------------------------------- third parties
+
+
+def test_a_third_party_plugin_is_like_ours(run_tiny: RunTiny, install: Install) -> None:
+    site = install(
+        "acme", methods={"acme-random": "acme_methods:Acme"}, modifiers={"rates": "tests.test_plugins:Rates"}
+    )
+    (site / "acme_methods.py").write_text("from nasbench_oneshot.spos import SPOS\n\nclass Acme(SPOS):\n    pass\n")
+    assert discover("method")["acme-random"].dist.name == "acme"
+    record = run_tiny("acme-random+rates[value=0.01]")
+    assert record["recipe"]["method"] == "acme-random+rates[value=0.01]"
+    assert record["recipe"]["options"]["rates"] == {"value": 0.01, "pair": [1, 2]}
+
+
+BROKEN = {
+    "import-error": ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+    "syntax-error": ("def", "SyntaxError"),
+    "no-class": ("", "AttributeError"),
+    "any-error": ("1 / 0", "ZeroDivisionError: division by zero"),
+    "no-plugin": ("class Broken: pass", "is no nasbench.Method"),
+    "a-function": ("def Broken(): pass", "is no nasbench.Method"),
+    "a-modifier": ("from nasbench import Modifier\nclass Broken(Modifier): pass", "is no nasbench.Method"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_plugin_is_named_and_stops_nobody_else(
+    run_tiny: RunTiny, install: Install, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    source, reason = BROKEN[kind]
+    module = f"broken_{kind.replace('-', '_')}"
+    site = install("acme", methods={"broken": f"{module}:Broken"})
+    (site / f"{module}.py").write_text(source)
+    with pytest.raises(BadInput) as error:
+        run_tiny("broken")
+    assert "broken" in str(error.value)
+    assert reason in str(error.value)
+    assert run_tiny("random-search")["results"]
+
+
+def test_a_broken_evaluator_is_reported_and_left_out(run_tiny: RunTiny, install: Install) -> None:
+    install("acme", evaluators={"broken": "no_such_module:Broken"})
+    with pytest.warns(
+        UserWarning, match=r"The evaluator 'broken' of acme cannot be imported .* Its metrics are missing"
+    ):
+        assert run_tiny("random-search")["results"][0]["metrics"]
+    with pytest.warns(UserWarning, match="cannot be imported"):
+        assert set(load_evaluators()) == {*discover("evaluator")} - {"broken"}
+
+
+def test_a_name_registered_twice_is_refused_when_it_is_used(run_tiny: RunTiny, install: Install) -> None:
+    for distribution in ("acme", "bell"):
+        install(distribution, methods={"spos": f"{distribution}:SPOS", distribution: "tests.test_plugins:Plain"})
+    with pytest.raises(BadInput, match=r"The method 'spos' is registered twice, by .* and by .*; uninstall .* or "):
+        run_tiny("spos")
+    assert run_tiny("bell")["recipe"]["method"] == "bell"
+
+
+def test_the_same_registration_found_twice_is_one(run_tiny: RunTiny, install: Install) -> None:
+    for distribution in ("acme", "bell"):
+        install(distribution, methods={"plain": "tests.test_plugins:Plain"})
+    assert load("method", "plain").__name__ == "Plain"
+
+
+def test_an_unknown_name_gets_a_suggestion() -> None:
+    for kind, wrong, right in [
+        ("space", "nb210", "nb201"),
+        ("dataset", "cifar", "cifar10"),
+        ("evaluator", "pik", "pick"),
+    ]:
+        with pytest.raises(BadInput, match=f"Unknown {kind} '{wrong}'; did you mean '{right}'"):
+            load(kind, wrong)
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+def test_every_registered_name_can_be_loaded(kind: str) -> None:
+    for name in discover(kind):
+        cls = load(kind, name)
+        if issubclass(cls, Plugin):
+            build(cls, name, {})
+
+
+def test_listing_imports_no_plugin(install: Install, tmp_path: Path) -> None:
+    site = install("acme", methods={"mine": "acme_marker:Mine"})
+    (site / "acme_marker.py").write_text("raise SystemExit('imported')")
+    assert discover("method")["mine"].value == "acme_marker:Mine"
