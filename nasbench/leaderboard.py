@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from nasbench import records
 from nasbench.errors import BadInput, unknown
-from nasbench.files import write_atomic
+from nasbench.files import dump_json, write_atomic
 from nasbench.metrics import mean_interval
 from nasbench.records import metric
 
@@ -29,11 +29,14 @@ COLUMNS = (
 
 
 def read_all(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Every record below a folder with its path relative to it."""
-    found = [(str(path.relative_to(folder)), records.read(path)) for path in records.find(folder)]
+    """Every run below a folder, once, with its record's path relative to it."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for path in records.find(folder):
+        record = records.read(path)
+        found.setdefault(record["id"], (str(path.relative_to(folder)), record))
     if not found:
         raise BadInput(f"There are no records below {folder}; run something first, or name the folder with --runs.")
-    return found
+    return sorted(found.values(), key=lambda one: one[0])
 
 
 def key_of(record: dict[str, Any]) -> Key:
@@ -46,16 +49,33 @@ def tables(found: Iterable[tuple[str, dict[str, Any]]]) -> dict[Key, list[dict[s
     """For each table its rows, best tau first; runs that differ only by seed are one row."""
     groups: dict[Key, dict[str, list[tuple[str, dict[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
     for path, record in found:
-        groups[key_of(record)][row_label(record)].append((path, record))
+        groups[key_of(record)][dump_json(settings(record))].append((path, record))
     return {
-        key: sorted((_row(label, runs) for label, runs in rows.items()), key=_rank)
+        key: sorted(map(_row, _labels(list(rows.values())), rows.values()), key=_rank)
         for key, rows in sorted(groups.items())
     }
 
 
-def row_label(record: dict[str, Any]) -> str:
-    """The method's label; runs whose recipes differ otherwise are told apart by their settings' hash."""
-    return str(record["recipe"]["method"])
+def settings(record: dict[str, Any]) -> dict[str, str]:
+    """All that determines a run but its seed, by dotted name."""
+
+    def flat(name: str, value: Any) -> dict[str, str]:
+        if not isinstance(value, dict):
+            return {name: f"{value}"}
+        return {k: v for key in sorted(value) for k, v in flat(f"{name}.{key}" if name else key, value[key]).items()}
+
+    return flat("", {**record["recipe"], "seed": None, "data.content": record["dataset_hash"]})
+
+
+def _labels(rows: list[list[tuple[str, dict[str, Any]]]]) -> list[str]:
+    """Each row's method and, where rows share one, the settings in which they differ."""
+    every = [settings(runs[0][1]) for runs in rows]
+    labels = []
+    for mine in every:
+        others = [s for s in every if s["method"] == mine["method"]]
+        differing = [f"{k}={v}" for k, v in mine.items() if any(other.get(k) != v for other in others)]
+        labels.append(", ".join([mine["method"], *differing]))
+    return labels
 
 
 def _rank(row: dict[str, Any]) -> tuple[float, float, str]:

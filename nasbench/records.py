@@ -81,7 +81,8 @@ def read(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BadInput(f"The record {path} cannot be read ({error}).") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    parts = {"id", "recipe", "dataset_hash", "results", "measured"}
+    if not isinstance(record, dict) or record.get("format") != FORMAT or not parts <= set(record):
         raise BadInput(f"{path} is no nasbench record of format {FORMAT}.")
     return record
 
