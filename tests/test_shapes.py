@@ -21,6 +21,8 @@ LABELS = [
     "three-stages+ms",
     "parts+calr+ms",
     "fairnas+calr+ms",
+    "fsnas+calr+ms",
+    "spos+evolution[generations=5,population=4,parents=2]",
     "uniform+ms+adamw",
     "shrinking+adamw",
     "shrinking+ms",
