@@ -185,9 +185,8 @@ class Data:
                 splits[key] = stratified(splits[key], limit, self.SPLIT_SEED)
         resized = {key: self._resize(split) for key, split in splits.items()}
         self.train, self.valid, self.test = resized["train"], resized["valid"], resized.get("test")
-        pixels = self.train.images.to(torch.float64).div_(255)
-        self.mean = pixels.mean((0, 2, 3)).float().view(1, -1, 1, 1).to(device)
-        self.std = pixels.std((0, 2, 3)).float().view(1, -1, 1, 1).to(device)
+        mean, std = channel_statistics(self.train.images)
+        self.mean, self.std = mean.float().view(1, -1, 1, 1), std.float().view(1, -1, 1, 1)
         self._prepared: dict[tuple[str, int], list[Batch]] = {}
 
     @property
@@ -229,6 +228,19 @@ class Data:
             parts = order.split(batch_size)
             self._prepared[key] = [Batch(self._normalise(source.images[p]), source.labels[p]) for p in parts]
         return self._prepared[key]
+
+
+def channel_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each channel of uint8 images [N,C,H,W], as if they went from 0 to 1.
+
+    From histograms: exact, and without the eight bytes a pixel that float64 would take. The deviation is at
+    least one grey level, so that a channel without contrast can be divided by it.
+    """
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)]).double()
+    levels, total = torch.arange(256, device=images.device).double() / 255, counts.sum(1)
+    mean = counts @ levels / total
+    variance = (counts * (levels - mean[:, None]) ** 2).sum(1) / (total - 1)
+    return mean, variance.sqrt().clamp_min(1 / 255)
 
 
 def augment(images: torch.Tensor, kinds: list[Augmentation], rng: torch.Generator) -> torch.Tensor:

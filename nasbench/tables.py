@@ -145,6 +145,7 @@ def read_csv(path: Path, dataset: str, epochs: int, space: SearchSpace) -> Table
     with path.open(newline="") as file:
         header = next(csv.reader(file))
     cells = np.loadtxt(path, delimiter=",", skiprows=1, usecols=range(1, len(header)), ndmin=2)
+    cells = cells[np.argsort(cells[:, 0])]
     columns: dict[Column, np.ndarray] = {}
     for split in ("valid", "test"):
         seeds = [
