@@ -28,7 +28,7 @@ def read_csv(path: Path, space: NB201) -> Table:
     names = [f"{dataset}_{split}" for dataset in OPTIMA for split in SPLITS]
     try:
         with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, restval=""))
         missing = {"arch", "base5", *names} - set(rows[0] if rows else ())
         if missing:
             raise BadInput(f"{path} has no column {min(missing)!r}; expected arch, base5 and {', '.join(names)}.")
