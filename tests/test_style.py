@@ -1,0 +1,61 @@
+"""Format, lint, types, and two rules of the house: the core names no plugin, and no hook goes unregistered."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nasbench.data import Dataset
+from nasbench.plugins import GROUPS, Evaluator, Method, Modifier, discover
+from nasbench.space import SearchSpace
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("nasbench_oneshot", "nasbench_search", "nasbench_cells", "nasbench_tiny")
+
+
+@pytest.mark.parametrize("command", ["ruff format --check .", "ruff check .", "mypy"])
+def test_clean(command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_core_names_no_method_and_no_space() -> None:
+    names = {n for kind in ("method", "modifier", "space") for n in discover(kind)} - {"random"}
+    names |= {entry.attr for kind in ("method", "modifier", "space") for entry in discover(kind).values()}
+    for path in sorted((ROOT / "nasbench").glob("*.py")):
+        code = re.sub(r'""".*?"""|#.*', "", path.read_text(), flags=re.DOTALL)  # prose may give examples
+        code = re.sub(r"(help|epilog)=.*|\"[^\"\n]* [^\"\n]*\"", "", code)  # and so may help texts and messages
+        found = names & set(re.findall(r"[\w-]+", code))
+        assert not found, f"{path.name} names {found}"
+
+
+def test_every_plugin_is_registered() -> None:
+    registered = {entry.value for kind in GROUPS for entry in discover(kind).values()}
+    for package in PACKAGES:
+        for module in pkgutil.iter_modules([str(Path(importlib.import_module(package).__file__ or "").parent)]):
+            name = f"{package}.{module.name}"
+            for label, cls in inspect.getmembers(importlib.import_module(name), inspect.isclass):
+                if cls.__module__ == name and issubclass(cls, Method | Modifier | Evaluator | SearchSpace | Dataset):
+                    assert f"{name}:{label}" in registered, f"{name}:{label} has no entry point in pyproject.toml"
+
+
+def test_public_things_have_docstrings() -> None:
+    bare = []
+    for package in ("nasbench", *PACKAGES):
+        for module in pkgutil.iter_modules([str(Path(importlib.import_module(package).__file__ or "").parent)]):
+            if module.name == "__main__":
+                continue
+            loaded = importlib.import_module(f"{package}.{module.name}")
+            bare += [] if loaded.__doc__ else [loaded.__name__]
+            for label, thing in vars(loaded).items():
+                public = not label.startswith("_") and getattr(thing, "__module__", None) == loaded.__name__
+                if public and (inspect.isclass(thing) or inspect.isfunction(thing)) and not inspect.getdoc(thing):
+                    bare.append(f"{loaded.__name__}.{label}")
+    assert not bare
