@@ -64,6 +64,8 @@ class Run:
     """What `score_subset` found."""
     parent: Run | None = None
     """The run that this one is a part of (see `child`)."""
+    parts: dict[str, Run]
+    """The parts of this run, by name."""
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class Run:
         others[f"space {recipe.space}"] = space
         self.manager: pluggy.PluginManager = compose(self.plugins, others, nasbench.oneshot.Defaults())
         self.hook = self.manager.hook
-        self.state, self.scores = {}, {}
+        self.state, self.scores, self.parts = {}, {}, {}
         self.info: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self._tracked: dict[str, Any] = {}
@@ -291,11 +293,16 @@ class Run:
         return [a for a in resolve_subset(self.recipe.score.subset, self.space, self.truth) if a in self.space]
 
     def child(self, name: str, space: SearchSpace) -> Run:
-        """A part of this run on a part of the space, with its own plugins, clock, streams and stages."""
-        run = Run(self.recipe, space, self.data, self.truth, self.folder / "stages" / name, self.observers)
-        run.seconds, run.parent = self.seconds, self
-        run.scope = run._stage = f"{self.scope}{name}/"
-        return run
+        """A part of this run on a part of the space, with its own plugins, clock, streams and stages.
+
+        Made at the first call; later ones return the same part.
+        """
+        if name not in self.parts:
+            run = Run(self.recipe, space, self.data, self.truth, self.folder / "stages" / name, self.observers)
+            run.seconds, run.parent = self.seconds, self
+            run.scope = run._stage = f"{self.scope}{name}/"
+            self.parts[name] = run
+        return self.parts[name]
 
 
 # ---------------------------------------------------------------------- executing

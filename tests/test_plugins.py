@@ -189,7 +189,7 @@ def test_two_answers_to_one_choice_are_refused() -> None:
         composed(plain=Plain(), **build_terms("spos+calr", {}) | {"rates": Rates()})
 
 
-@pytest.mark.parametrize("label", ["random-search+calr", "random-search+ms", "fsnas+evolution"])
+@pytest.mark.parametrize("label", ["random-search+calr", "random-search+ms", "regularized-evolution+evolution"])
 def test_a_term_that_nothing_would_call_is_refused(run_tiny: RunTiny, label: str) -> None:
     method, modifier = label.split("+")
     with pytest.raises(BadInput, match=f"{modifier} changes .*, which {method} never calls"):

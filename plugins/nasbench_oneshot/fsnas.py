@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nasbench import Arch, Choice, Method, Run, hookimpl
+from nasbench import Arch, Method, Run, hookimpl
 from nasbench.errors import unknown
-from nasbench.oneshot import score_subset
+from nasbench.hookspecs import CALLS
 
 
 class FSNAS(Method):
-    """Split the supernet along one decision, train each part alone, rank all architectures jointly.
+    """Split the space along one decision, train a supernet on each part, rank all architectures jointly.
 
     Each part samples as SPOS does and is trained for the recipe's epochs; an architecture is scored by the
     one part that holds it. The parts start from fresh weights, as in the official code of the CaLR/MS paper
     (the original transfers weights from a one-shot net).
     """
 
-    calls: ClassVar[frozenset[str]] = frozenset({"train", "score"})
+    calls: ClassVar[frozenset[str]] = CALLS["train"]  # part by part
 
     edge: str = "first"
     """The decision that splits the space: its name, first or last. On NAS-Bench-201 the first edge."""
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
-        self.decision(run)
-        return None
+        if run.parent is not None:
+            return None
+        return next((reason for part in self.parts(run) for reason in part.hook.refuse(run=part) if reason), None)
 
     def decision(self, run: Run) -> int:
         """Index of the decision that splits the space."""
@@ -35,14 +36,28 @@ class FSNAS(Method):
             raise unknown(f"decision of {run.space.name}", self.edge, names)
         return names[self.edge]
 
+    def parts(self, run: Run) -> list[Run]:
+        """One run for each option of that decision, on the part of the space where it is taken."""
+        name, options = run.space.decisions[self.decision(run)], run.space.options[self.decision(run)]
+        return [run.child(f"part-{option}", run.space.restrict({name: [option]})) for option in options]
+
     @hookimpl
-    def search(self, run: Run) -> list[Choice]:
-        edge = self.decision(run)
-        for option in run.space.options[edge]:
-            part = run.child(f"part-{option}", run.space.restrict({run.space.decisions[edge]: [option]}))
+    def train(self, run: Run) -> bool | None:
+        if run.parent is not None:
+            return None  # a part is trained as any supernet
+        for part in self.parts(run):
             part.hook.train(run=part)
-            run.scores |= score_subset(part)
-        return [Choice(max(run.scores, key=run.scores.__getitem__), selected_on="validation top-1 of its supernet")]
+        return True
+
+    @hookimpl
+    def score(self, run: Run, archs: list[Arch]) -> list[float] | None:
+        if run.parent is not None:
+            return None
+        scores: dict[Arch, float] = {}
+        for part in self.parts(run):
+            if mine := [arch for arch in archs if arch in part.space]:
+                scores |= zip(mine, part.hook.score(run=part, archs=mine), strict=True)
+        return [scores[arch] for arch in archs]
 
     @hookimpl
     def sample_archs(self, run: Run) -> list[Arch]:

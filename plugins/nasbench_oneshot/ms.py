@@ -71,10 +71,12 @@ class MS(Modifier):
     @hookimpl
     def evaluate(self, run: Run, choices: list[Choice]) -> list[Metric]:
         where = f"index of the decision that split the space (option edge={self.edge})"
-        return [Metric(name="ms_edge", value=self.decision(run), definition=where)]
+        runs = {f"ms_edge_{name}": part for name, part in run.parts.items()} or {"ms_edge": run}
+        return [Metric(name=name, value=self.decision(each), definition=where) for name, each in runs.items()]
 
     def state_dict(self, run: Run) -> dict[str, Any]:
         if run.optimizer is None or self._owner != (run.optimizer, run.net):
+            self._banks, self._owner = {}, ()  # the stage is over: give the memory back
             return {}
         saved, current = {}, run.optimizer.state
         for cluster, run.optimizer.state in self._banks.items():
