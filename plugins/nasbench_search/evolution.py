@@ -13,29 +13,41 @@ class Evolution(Modifier):
     """Each generation crosses and mutates the best so far; every architecture is scored once.
 
     The defaults are the MobileNet search of the CaLR/MS paper: 20 generations of 50, the 10 best as parents,
-    25 by crossover and the rest by mutation with probability 0.1 a decision. Where ground truth holds only a
+    25 children by crossover and 25 by mutation with probability 0.1 a decision. Where ground truth holds only a
     part of the space, the search stays inside it.
     """
 
     generations: int = Field(20, ge=1)
     """Generations, the first random one included."""
-    population: int = Field(50, ge=2)
+    population: int = Field(50, ge=1)
     """Architectures scored a generation."""
     parents: int = Field(10, ge=1)
     """The best so far that have children."""
     crossover: int = Field(25, ge=0)
-    """Children by crossover, on average; the others come by mutation."""
+    """Children by crossover; the others come by mutation."""
     mutation: float = Field(0.1, gt=0, le=1)
     """Probability of each decision to be drawn again."""
 
     @hookimpl
+    def refuse(self) -> str | None:
+        if self.crossover > self.population:
+            return f"evolution cannot have {self.crossover} children by crossover in generations of {self.population}."
+        return None
+
+    @hookimpl
     def select(self, run: Run) -> list[Choice]:
+        together = run.recipe.score.together
+
         def loop() -> list[tuple[Arch, float]]:
             for _ in run.steps(self.generations):
                 known = {tuple(arch): score for arch, score in run.state.get("scores", [])}
                 children = self.breed(run, run.rng("evolution"), known)
-                scores = run.hook.score(run=run, archs=children) if children else []
-                run.state["scores"] = [*known.items(), *zip(children, scores, strict=True)]
+                for start in range(0, len(children), together):
+                    part = children[start : start + together]
+                    known |= zip(part, run.hook.score(run=run, archs=part), strict=True)
+                run.state["scores"] = list(known.items())
+                if not children:
+                    break  # nothing new is left
             return run.state["scores"]
 
         found = {tuple(arch): score for arch, score in run.stage("evolution", loop)}
@@ -44,19 +56,23 @@ class Evolution(Modifier):
 
     def breed(self, run: Run, rng: random.Random, known: dict[Arch, float]) -> list[Arch]:
         """The next generation: new to the search and, where there is a table, in it."""
+        space, children = run.space, dict[Arch, None]()
         best = sorted(known, key=known.__getitem__, reverse=True)[: self.parents]
-        children: dict[Arch, None] = {}
-        # Bounded, because a small space may hold fewer new architectures than a generation wants.
-        for _ in range(100 * self.population):
-            if not best:
-                child = run.space.sample(rng)
-            elif rng.random() < self.crossover / self.population:
-                child = run.space.crossover(rng.choice(best), rng.choice(best), rng)
-            else:
-                parent, fresh = rng.choice(best), run.space.sample(rng)
-                child = tuple(f if rng.random() < self.mutation else p for p, f in zip(parent, fresh, strict=True))
-            if child not in known and (run.truth is None or child in run.truth):
-                children[child] = None
-            if len(children) == self.population:
-                break
+
+        def cross() -> Arch:
+            return space.crossover(rng.choice(best), rng.choice(best), rng)
+
+        def mutate() -> Arch:
+            pairs = zip(rng.choice(best), space.sample(rng), strict=True)
+            return tuple(fresh if rng.random() < self.mutation else old for old, fresh in pairs)
+
+        ways = [(cross, self.crossover), (mutate, self.population)] if best else []
+        # What the best cannot bring forth any more is made up at random.
+        for make, wanted in [*ways, (lambda: space.sample(rng), self.population)]:
+            for _ in range(100 * self.population):  # bounded: a small space may not hold so many new ones
+                if len(children) >= wanted:
+                    break
+                child = make()
+                if child not in known and (run.truth is None or child in run.truth):
+                    children[child] = None
         return list(children)

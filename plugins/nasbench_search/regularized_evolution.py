@@ -3,7 +3,9 @@ Architecture Search, AAAI 2019."""
 
 from __future__ import annotations
 
+import random
 from collections import deque
+from operator import ne
 
 from pydantic import Field
 
@@ -13,14 +15,13 @@ from nasbench import Arch, Choice, Method, Run, hookimpl
 class RegularizedEvolution(Method):
     """Each cycle mutates the best of a random sample of the population and kills the oldest.
 
-    The defaults are the NAS-Bench-201 protocol's: population 10, sample 3, 200 cycles. Where the table does
-    not hold a mutation, it is mutated further until one is met that the table holds.
+    The defaults are the NAS-Bench-201 protocol's: population 10, sample 3, 200 cycles.
     """
 
-    population: int = Field(10, ge=2)
+    population: int = Field(10, ge=1)
     """Architectures alive (P)."""
     sample: int = Field(3, ge=1)
-    """Architectures a tournament compares (S)."""
+    """Architectures a tournament compares (S), drawn with replacement."""
     cycles: int = Field(200, ge=1)
     """Architectures looked up in all, the first population included (C)."""
 
@@ -42,11 +43,17 @@ class RegularizedEvolution(Method):
             if len(alive) < self.population:
                 child = rng.choice(table)
             else:
-                parent = max(rng.sample(list(alive), min(self.sample, self.population)), key=seen.__getitem__)
-                child = run.space.mutate(parent, rng)
-                while child not in run.truth:
-                    child = run.space.mutate(child, rng)
+                parent = max(rng.choices(alive, k=self.sample), key=seen.__getitem__)
+                child = self.mutate(run, parent, table, rng)
             alive.append(child)  # a full deque drops its oldest
             seen[child] = run.truth.query([child], "valid", run.recipe.target)[0]
         best = max(seen, key=seen.__getitem__)
         return [Choice(best, selected_on=f"validation top-1 in the table, {self.cycles} queries")]
+
+    def mutate(self, run: Run, parent: Arch, table: list[Arch], rng: random.Random) -> Arch:
+        """The parent with one decision changed; where the table does not hold that, the nearest that it does."""
+        child = run.space.mutate(parent, rng)
+        if run.truth is not None and child in run.truth:
+            return child
+        others = (arch for arch in table if arch != parent)
+        return min(others, key=lambda arch: (sum(map(ne, arch, child)), rng.random()), default=parent)
