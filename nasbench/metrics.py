@@ -9,7 +9,7 @@ from scipy import stats
 
 
 def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Kendall's tau-b, ties handled; None where it is undefined (fewer than two values, or one constant).
+    """Kendall's tau-b, ties handled; None where it is undefined (fewer than two values, one constant, a NaN).
 
     >>> kendall_tau([1, 2, 3, 4], [1, 2, 3, 4]), kendall_tau([1, 2, 3, 4], [4, 3, 2, 1])
     (1.0, -1.0)
@@ -22,7 +22,7 @@ def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float | None:
         raise ValueError(f"the two rankings have {len(x)} and {len(y)} values")
     if len(x) < 2 or len(set(x)) < 2 or len(set(y)) < 2:
         return None
-    return float(stats.kendalltau(x, y).statistic)
+    return _defined(stats.kendalltau(x, y).statistic)
 
 
 def tau_interval(
@@ -64,7 +64,11 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """
     if len(x) < 2 or len(set(x)) < 2 or len(set(y)) < 2:
         return None
-    return float(stats.spearmanr(x, y).statistic)
+    return _defined(stats.spearmanr(x, y).statistic)
+
+
+def _defined(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def precision_at(k: int, scores: Sequence[float], truth: Sequence[float]) -> float | None:
@@ -120,11 +124,14 @@ def complexity_convergence_inferred(
 ) -> float | None:
     """Kendall's tau between complexity and score/truth: whether larger subnets are left behind (0 is fair).
 
-    An inference of the paper's C3 (supplement, Table D), whose formula is not printed there.
+    An inference of the paper's C3 (supplement, Table D), whose formula is not printed there. None where it is
+    undefined, as it is if an accuracy is 0.
 
     >>> complexity_convergence_inferred([1, 2, 3], [30, 20, 10], [90, 90, 90])
     -1.0
     """
+    if 0 in truth:
+        return None
     return kendall_tau(complexity, [s / t for s, t in zip(scores, truth, strict=True)])
 
 
