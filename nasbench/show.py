@@ -180,7 +180,9 @@ def architecture(answer: dict[str, Any]) -> None:
     console.print(f"{answer['arch']}  (number {answer['index']} of {answer['space']}: {options})")
     console.print(f"{answer['params']:,} parameters, {answer['madds']:,} multiply-adds")
     if not answer["ground_truth"]:
-        console.print(f"No ground truth at hand; add it with `nasbench data add {answer['space']} FILE`.")
+        console.print(
+            f"There is no ground truth of it at hand; add some with `nasbench data add {answer['space']} FILE`."
+        )
         return
     columns = ("table", "dataset", "split", "epochs", "seed", "params")
     rows = [[*(row[c] for c in columns), f"{row['value']:.4f}"] for row in answer["ground_truth"]]
