@@ -14,6 +14,7 @@ from nasbench import records
 from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json, write_atomic
 from nasbench.metrics import mean_interval
+from nasbench.plugins import validated
 from nasbench.records import metric
 
 FORMATS = {"md": "pipe", "csv": "csv", "latex": "latex_booktabs"}
@@ -198,7 +199,8 @@ def file_name(key: Key) -> str:
 def publish(runs: Path, out: Path) -> list[Path]:
     """Copy the records below `runs` into `out/records`, then write the tables of all records there."""
     for _, record in read_all(runs):
-        name = f"{records.folder_name(records.Recipe.model_validate(record['recipe']), record['id'])}.json"
+        recipe = validated(records.Recipe, record["recipe"])
+        name = f"{records.folder_name(recipe, record['id'])}.json"
         write_atomic(out / "records" / name, records.dumps(record))
     written = []
     for key, rows in tables(read_all(out)).items():

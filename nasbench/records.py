@@ -80,7 +80,9 @@ def read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadInput(f"The record {path} cannot be read ({error}).") from None
+        raise BadInput(
+            f"The record {path} cannot be read ({error}); delete it, or run it again with --force."
+        ) from None
     parts = {"id", "recipe", "dataset_hash", "results", "measured"}
     if not isinstance(record, dict) or record.get("format") != FORMAT or not parts <= set(record):
         raise BadInput(f"{path} is no nasbench record of format {FORMAT}.")

@@ -78,10 +78,11 @@ def no_dataset() -> bytes:
     return save({"train.images": torch.zeros(2)})
 
 
-def record() -> str:
-    recipe = resolve("spos", "tiny", preset="test").model_dump(mode="json")
+def record(**recipe: object) -> str:
+    values = {**resolve("spos", "tiny", preset="test").model_dump(mode="json"), **recipe}
     measured = {"seconds": {}, "device": "", "threads": 1, "date": "2026-01-01"}
-    return dump_json({"format": 1, "id": "0" * 8, "recipe": recipe, "results": [{"metrics": []}], "measured": measured})
+    parts = {"id": "0" * 8, "recipe": values, "dataset_hash": "", "results": [{"metrics": []}], "measured": measured}
+    return dump_json({"format": 1, **parts})
 
 
 def set_item(index: int, value: object) -> Callable[[list[object]], None]:
@@ -175,6 +176,9 @@ CASES = {
     "half a record": Case("leaderboard", "runs/a/record.json", files={"runs/a/record.json": lambda: record()[:-90]}),
     "empty record": Case("leaderboard", "runs/a/record.json", files={"runs/a/record.json": ""}),
     "something else": Case("leaderboard", "runs/a/record.json", "record", files={"runs/a/record.json": "[]"}),
+    "record of another version": Case(
+        "leaderboard --out tables", "'budget'", files={"runs/a/record.json": lambda: record(budget=3)}
+    ),
     "half a table": Case(
         f"run -m random-search {NB201_WITHOUT_TABLE}",
         "tables/nb201.safetensors",
@@ -273,6 +277,17 @@ def test_one_sentence_and_nothing_written(
 def files_below(folder: Path) -> dict[Path, bytes]:
     """Every file and what it holds, but for the lock of a run that began."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def test_a_damaged_record_is_not_taken_for_a_finished_run(tmp_path: Path) -> None:
+    assert nasbench(*shlex.split(SPOS), cwd=tmp_path).code == 0
+    (path,) = tmp_path.rglob("record.json")
+    path.write_text(path.read_text()[:-100])
+    again = nasbench(*shlex.split(SPOS), cwd=tmp_path)
+    assert again.code == 2
+    assert str(path.relative_to(tmp_path)) in again.err
+    assert "--force" in again.err
+    assert nasbench(*shlex.split(SPOS), "--force", cwd=tmp_path).code == 0
 
 
 def test_a_broken_plugin_harms_nobody_else(tmp_path: Path, install: Callable[..., Path]) -> None:
