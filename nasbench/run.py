@@ -60,6 +60,8 @@ class Run:
     """Steps of the running stage (T)."""
     state: dict[str, Any]
     """Plain values of the running stage that a checkpoint keeps: counters, the best so far."""
+    info: dict[str, Any]
+    """What the running stage reports of its last step: loss, learning rate."""
     scores: dict[Arch, float]
     """What `score_subset` found."""
     parent: Run | None = None
@@ -84,8 +86,7 @@ class Run:
         others[f"space {recipe.space}"] = space
         self.manager: pluggy.PluginManager = compose(self.plugins, others, nasbench.oneshot.Defaults())
         self.hook = self.manager.hook
-        self.state, self.scores, self.parts = {}, {}, {}
-        self.info: dict[str, Any] = {}
+        self.state, self.info, self.scores, self.parts = {}, {}, {}, {}
         self.seconds: dict[str, float] = {}
         self._tracked: dict[str, Any] = {}
         self.scope = self._stage = ""
@@ -144,7 +145,7 @@ class Run:
         if name in self.seconds:
             raise RuntimeError(f"stage {name!r} comes twice: each needs a name of its own")
         self._stage, self._store, self._loops = name, store, 0
-        self.state, self._tracked, self.step, self.total_steps = {}, {}, 0, 0
+        self.state, self.info, self._tracked, self.step, self.total_steps = {}, {}, {}, 0, 0
         self.seconds[name], self._began = 0.0, time.perf_counter()
         try:
             done = store.done()

@@ -193,7 +193,6 @@ class Parts(Uniform):
     """A supernet for each option of the first decision; an architecture is scored by its own."""
 
     calls: ClassVar[frozenset[str]] = CALLS["train"]
-    _parts: dict[int, Run] = PrivateAttr(default_factory=dict)
 
     @hookimpl
     def train(self, run: Run) -> bool | None:
@@ -202,14 +201,14 @@ class Parts(Uniform):
         for option in run.space.options[0]:
             part = run.child(f"part{option}", run.space.restrict({run.space.decisions[0]: [option]}))
             part.hook.train(run=part)
-            self._parts[option] = part
         return True
 
     @hookimpl
     def score(self, run: Run, archs: list[Arch]) -> list[float] | None:
         if run.parent is not None:
             return None
-        return [score for a in archs for score in self._parts[a[0]].hook.score(run=self._parts[a[0]], archs=[a])]
+        parts = [run.parts[f"part{arch[0]}"] for arch in archs]
+        return [part.hook.score(run=part, archs=[arch])[0] for part, arch in zip(parts, archs, strict=True)]
 
 
 class AdamW(Modifier):

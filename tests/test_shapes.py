@@ -66,8 +66,7 @@ class Killer:
     @hookimpl
     def evaluate(self, run: Run) -> list[Metric]:
         self.tick()
-        parts = getattr(run.plugins["parts"], "_parts", {}) if "parts" in run.plugins else {}
-        nets = [None if r.net is None else r.net.state_dict() for r in (run, *parts.values())]
+        nets = [None if r.net is None else r.net.state_dict() for r in (run, *run.parts.values())]
         digest = hashlib.sha256(pack([nets, run.scores, *(p.state_dict(run) for p in run.plugins.values())]))
         return [Metric(name="fingerprint", value=int(digest.hexdigest()[:12], 16), definition="weights, scores, state")]
 
