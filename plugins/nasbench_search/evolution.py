@@ -23,16 +23,10 @@ class Evolution(Modifier):
     """Architectures scored a generation."""
     parents: int = Field(10, ge=1)
     """The best so far that have children."""
-    crossover: int = Field(25, ge=0)
-    """Children by crossover; the others come by mutation."""
+    crossover: float = Field(0.5, ge=0, le=1)
+    """Share of the children that come by crossover; the others come by mutation."""
     mutation: float = Field(0.1, gt=0, le=1)
     """Probability of each decision to be drawn again."""
-
-    @hookimpl
-    def refuse(self) -> str | None:
-        if self.crossover > self.population:
-            return f"evolution cannot have {self.crossover} children by crossover in generations of {self.population}."
-        return None
 
     @hookimpl
     def select(self, run: Run) -> list[Choice]:
@@ -66,7 +60,7 @@ class Evolution(Modifier):
             pairs = zip(rng.choice(best), space.sample(rng), strict=True)
             return tuple(fresh if rng.random() < self.mutation else old for old, fresh in pairs)
 
-        ways = [(cross, self.crossover), (mutate, self.population)] if best else []
+        ways = [(cross, round(self.crossover * self.population)), (mutate, self.population)] if best else []
         # What the best cannot bring forth any more is made up at random.
         for make, wanted in [*ways, (lambda: space.sample(rng), self.population)]:
             for _ in range(100 * self.population):  # bounded: a small space may not hold so many new ones
