@@ -129,6 +129,17 @@ def test_subnets_are_those_of_the_reference_also_several_at_once(sample: list[Ar
 
 
 @pytest.mark.invariant("nb201", 8)
+@settings(max_examples=5)
+@given(archs)
+def test_subnets_that_differ_in_one_operation_are_told_apart(arch: Arch) -> None:
+    """They have much in common, which may be computed once, but not more than that."""
+    net, x = supernet(), images()
+    sample = [arch, *SPACE.neighbours(arch)]
+    for one, logits in zip(sample, net(x, sample), strict=True):
+        assert equal(logits, net(x, [one])[0])
+
+
+@pytest.mark.invariant("nb201", 8)
 @few
 @given(archs, st.integers(0, 1000))
 def test_mixtures_are_those_of_the_reference_and_one_hot_ones_are_subnets(arch: Arch, seed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import Counter
 
 import pytest
@@ -69,6 +70,18 @@ def test_scope_subnet_leaves_all_other_parameters_and_their_buffers_alone(train:
         assert untouched(step) == outside(arch)
         (_, now), (_, then) = step.clones[0], previous.clones[0]
         assert all(now[name].equal(then[name]) for name in outside(arch) & then.keys())
+
+
+@pytest.mark.invariant("spos", 4)
+def test_scope_subnet_on_nas_bench_201_also_spares_what_zeros_feed(train: Train) -> None:
+    """And moves all else: an operation of the subnet stays only if the output does not depend on it."""
+    for step in train("spos", "nb201", train={"epochs": 10, "weight_decay": 0.1}).steps:
+        (arch,) = step.archs
+        moved = set(step.after) - untouched(step)
+        assert moved == set(step.grads)
+        for name in moved:
+            found = re.search(r"\.edges\.(\d)\.conv(\d)x", name)
+            assert not found or arch[int(found[1])] == {"1": 2, "3": 3}[found[2]]
 
 
 @pytest.mark.invariant("spos", 5)
