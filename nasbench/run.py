@@ -314,8 +314,8 @@ def resolve_engine(recipe: Recipe) -> Recipe:
     engine, device = recipe.engine, recipe.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise BadInput("There is no CUDA device here; use --device cpu or auto.")
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
+        raise BadInput(f"There is no CUDA device {device!r} here; use --device cpu or auto.")
     if device.partition(":")[0] not in ("cpu", "cuda"):
         raise BadInput(f"Unknown device {device!r}; use auto, cpu or cuda.")
     precision = engine.precision
