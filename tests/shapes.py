@@ -28,7 +28,7 @@ class ThreeStages(Uniform):
     """Three stages on one supernet, each ended early when the loss has not fallen for some steps; best of a few."""
 
     calls: ClassVar[frozenset[str]] = CALLS["train"] - {"after_epoch"}
-    patience: int = 3
+    patience: int = 2
 
     @hookimpl
     def train(self, run: Run) -> bool:

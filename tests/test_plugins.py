@@ -54,7 +54,7 @@ class Anything(Modifier):
         """Nothing."""
 
 
-class Outer(Modifier):
+class Around(Modifier):
     priority: ClassVar[int] = 1
     trace: ClassVar[list[str]] = []
 
@@ -64,7 +64,7 @@ class Outer(Modifier):
         return (yield)
 
 
-class Inner(Outer):
+class Between(Around):
     priority: ClassVar[int] = -1
 
 
@@ -252,15 +252,15 @@ def test_a_mistyped_parameter_is_refused() -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("order", ["plain+outer+inner", "inner+outer+plain"])
+@pytest.mark.parametrize("order", ["plain+around+between", "between+around+plain"])
 def test_wrappers_run_by_priority_however_the_label_is_spelled(
     run_tiny: RunTiny, install: Install, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
-    here = {name: f"tests.test_plugins:{name.title()}" for name in ("plain", "outer", "inner")}
+    here = {name: f"tests.test_plugins:{name.title()}" for name in ("plain", "around", "between")}
     install("acme", methods={"plain": here.pop("plain")}, modifiers=here)
-    monkeypatch.setattr(Outer, "trace", [])
+    monkeypatch.setattr(Around, "trace", [])
     run_tiny(order, "train.epochs=1", "train.batch_size=200")
-    assert load("modifier", "outer").trace == ["Outer", "Inner"]
+    assert load("modifier", "around").trace == ["Around", "Between"]
 
 
 def test_two_evaluators_may_not_report_one_name(run_tiny: RunTiny, install: Install) -> None:

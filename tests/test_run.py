@@ -19,6 +19,7 @@ from filelock import FileLock
 from nasbench import BadInput, Run, hookimpl, records
 from nasbench.recipe import Recipe, parse_set, resolve
 from nasbench.run import execute, prepare
+from nasbench.stages import unpack
 from tests import command, shapes
 from tests.conftest import Install, Record, RunTiny
 from tests.test_stages import DAMAGES
@@ -366,6 +367,25 @@ def test_what_follows_a_loop_sees_the_same_before_and_after_a_resume(tmp_path: P
     resumed = start("resumed", fail=False)
     assert resumed == start("other", fail=False)
     assert resumed[:3] == [3, 0.75, 6]
+
+
+def test_what_follows_a_stage_sees_the_same_when_it_is_replayed(tmp_path: Path) -> None:
+    def start() -> list[Any]:
+        run, _ = prepare(new(), tmp_path)
+
+        def work() -> None:
+            run.net = run.hook.build_supernet(run=run)
+            run.optimizer = run.hook.make_optimizer(run=run)
+            run.track("twin", run.optimizer)
+            run.state["steps"] = list(run.steps(4))
+
+        run.stage("work", work)
+        return [run.optimizer, run.state, run.step, run.rng("after").random()]
+
+    assert start() == start()
+    assert start()[:3] == [None, {"steps": [0, 1, 2, 3]}, 0]
+    (done,) = stage_files(tmp_path, "work")
+    assert not {"optimizer", "groups"} & set(unpack(done.read_bytes()))
 
 
 def test_streams_of_parts_and_stages_are_their_own(run: Run) -> None:
