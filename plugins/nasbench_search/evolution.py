@@ -51,6 +51,7 @@ class Evolution(Modifier):
     def breed(self, run: Run, rng: random.Random, known: dict[Arch, float]) -> list[Arch]:
         """The next generation: new to the search and, where there is a table, in it."""
         space, children = run.space, dict[Arch, None]()
+        table = [arch for arch in run.truth.architectures() if arch in space] if run.truth is not None else []
         best = sorted(known, key=known.__getitem__, reverse=True)[: self.parents]
 
         def cross() -> Arch:
@@ -60,9 +61,12 @@ class Evolution(Modifier):
             pairs = zip(rng.choice(best), space.sample(rng), strict=True)
             return tuple(fresh if rng.random() < self.mutation else old for old, fresh in pairs)
 
+        def anyone() -> Arch:
+            return rng.choice(table) if table else space.sample(rng)
+
         ways = [(cross, round(self.crossover * self.population)), (mutate, self.population)] if best else []
         # What the best cannot bring forth any more is made up at random.
-        for make, wanted in [*ways, (lambda: space.sample(rng), self.population)]:
+        for make, wanted in [*ways, (anyone, self.population)]:
             for _ in range(100 * self.population):  # bounded: a small space may not hold so many new ones
                 if len(children) >= wanted:
                     break
