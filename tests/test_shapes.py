@@ -19,7 +19,6 @@ EVERY_STEP = ("engine.checkpoint_seconds=0", "train.epochs=2", "train.batch_size
 LABELS = [
     *shapes.METHODS,
     "three-stages+ms",
-    "parts+calr+ms",
     "fairnas+calr+ms",
     "fsnas+calr+ms",
     "spos+evolution[generations=5,population=4,parents=2]",
