@@ -84,6 +84,7 @@ def test_half_of_the_children_cross_and_half_mutate(run_tiny: RunTiny) -> None:
         for children, known in [(second, first), (third, first + second)]:
             best = best_of(known, 10)
             assert set(children[:25]) <= crossings(best)
+            assert len(set(children[25:]) - crossings(best)) > 5
             # One in ten decisions is drawn again, and one in five draws brings the old option back.
             assert sum(min(differing(child, parent) for parent in best) for child in children[25:]) < 2 * 25
 

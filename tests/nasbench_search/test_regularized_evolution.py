@@ -146,8 +146,10 @@ def test_what_the_table_does_not_hold_gives_way_to_the_nearest_that_it_does() ->
         assert child in others
         assert distance(child, mutation) == min(distance(arch, mutation) for arch in others)
         if mutation not in table:
-            moved.add((mutation, child))
-    assert len({mutation for mutation, _ in moved}) < len(moved)  # of several nearest, now one and now the other
+            moved.add((parent, mutation, child))
+    assert len({(parent, mutation) for parent, mutation, _ in moved}) < len(
+        moved
+    )  # of several nearest, now one and now the other
 
 
 @pytest.mark.invariant("regularized-evolution", 5)
