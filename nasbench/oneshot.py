@@ -89,7 +89,8 @@ class Defaults(Plugin):
             group["lr"] = 1.0 if inside else mean_rate
             if inside:
                 decay = group.setdefault("full_weight_decay", group["weight_decay"])
-                group["weight_decay"] = decay * mean_rate
+                falls = run.recipe.train.decay == "mean_rate"
+                group["weight_decay"] = decay * (mean_rate if falls else run.recipe.train.lr)
         run.hook.update(run=run, archs=archs)
         run.info = {"loss": losses.detach().mean(), "lr": mean_rate}
         return True

@@ -57,6 +57,9 @@ class TrainSettings(Settings):
     rate_placement: Literal["auto", "outside", "inside"] = "auto"
     """Whether the rate multiplies the update (outside momentum, plain SGD) or each subnet's gradient (inside,
     Algorithm 2 of the CaLR/MS paper). auto: inside only where a plugin gives rates to several subnets at once."""
+    decay: Literal["mean_rate", "initial_rate"] = "mean_rate"
+    """With rates inside, what multiplies the weight decay: the subnets' mean rate, so that it falls with them, or
+    the initial rate, as in the official code of that paper."""
     update_scope: Literal["subnet", "all"] = "subnet"
     """subnet: parameters outside the sampled subnets are left alone; all: weight decay and momentum move them too."""
 

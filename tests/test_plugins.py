@@ -158,6 +158,7 @@ def test_brackets_win() -> None:
         "gamma_prime": 2,
         "g": "exp",
         "complexity": "conv_weights",
+        "matched": False,
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import statistics
 from collections.abc import Callable
 from typing import Literal
 
@@ -41,7 +43,10 @@ class CaLR(Modifier):
     """Shape of the decay ratio over complexity (supplement, Table E)."""
     complexity: Literal["conv_weights", "params", "madds"] = "conv_weights"
     """What complexity is (supplement, Table F). The official code counts weights only."""
+    matched: bool = False
+    """Control: every subnet gets the mean ratio of the space, so that only the lower average rate remains."""
     _range: tuple[int, int] | None = PrivateAttr(None)
+    _mean: float | None = PrivateAttr(None)
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
@@ -54,9 +59,21 @@ class CaLR(Modifier):
 
     def gamma(self, run: Run, arch: Arch) -> float:
         """The decay ratio of a subnet; the extremes are those of the whole space, also in a part of it."""
+        if self.matched:
+            return self.mean(run)
         if self._range is None:
             self._range = run.space.cost_range(self.complexity)
         return decay_ratio(run.space.cost(arch)[self.complexity], *self._range, self.gamma_prime, self.g)
+
+    def mean(self, run: Run) -> float:
+        """The mean ratio over the whole space; over 10,000 random architectures where it has more than 100,000."""
+        if self._mean is None:
+            root, rng = run.space.root, random.Random(0)
+            few = root.size <= 100_000
+            archs = root.architectures() if few else (root.sample(rng) for _ in range(10_000))
+            each = self.model_copy(update={"matched": False})
+            self._mean = statistics.fmean(each.gamma(run, arch) for arch in archs)
+        return self._mean
 
     @hookimpl
     def learning_rates(self, run: Run, archs: list[Arch]) -> list[float]:

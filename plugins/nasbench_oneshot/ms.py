@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
 from nasbench import Arch, BadInput, Choice, Metric, Modifier, Run, hookimpl
 from nasbench.errors import unknown
+from nasbench.stages import python_stream
 
 Bank = defaultdict[Any, dict[str, Any]]
 
@@ -24,6 +25,9 @@ class MS(Modifier):
     """The decision that splits the space: its name, first, last, or random (drawn once a run)."""
     clusters: int | None = Field(None, ge=1)
     """Merge the options into so many clusters, by index modulo; null gives each option its own."""
+    by: Literal["option", "random"] = "option"
+    """Clusters by the split decision's option, or, as a control, at random: as many, of like sizes, unrelated to
+    structure, and no option is forced."""
     _banks: dict[int, Bank] = PrivateAttr(default_factory=dict)
     _cluster: int = PrivateAttr(0)
     _owner: tuple[Any, ...] = PrivateAttr(())
@@ -52,6 +56,9 @@ class MS(Modifier):
             raise BadInput("ms needs single subnets, and the method trains mixtures.")
         edge, rng = self.decision(run), run.rng("ms-cluster")
         count = self.clusters or len(run.space.choices[run.space.decisions[edge]])
+        if self.by == "random":  # several subnets of a step train in one cluster, drawn by the first
+            self._cluster = python_stream(run.recipe.seed, "ms-random", *archs[0]).randrange(count)
+            return archs
         self._cluster = archs[0][edge] % count
         if len(archs) > 1:  # Algorithm 2: one cluster a step; a subnet outside is moved into it by its option
             options = run.space.options[edge]

@@ -173,6 +173,7 @@ def algorithm(
     beta: float = 0.9,
     nesterov: bool = False,
     decay: float = 5e-4,
+    decay_rate: float | None = None,
 ) -> Tensors:
     """The weights after the sampled steps, by Algorithms 1 (rate outside the momentum) and 2 (inside), by hand."""
     net, buffer = copy.deepcopy(trained.start), dict[tuple[int, str], torch.Tensor]()
@@ -189,7 +190,7 @@ def algorithm(
         with torch.no_grad():
             for name, p in net.named_parameters():
                 if name in total:
-                    g = total[name] + (mean if inside else 1) * decay * p
+                    g = total[name] + (decay_rate or (mean if inside else 1)) * decay * p
                     buffer[i, name] = beta * buffer.get((i, name), 0) + g
                     p -= (1 if inside else mean) * (g + beta * buffer[i, name] if nesterov else buffer[i, name])
     return clone(dict(net.named_parameters()))

@@ -186,3 +186,20 @@ def test_a_space_of_equal_complexity_is_refused() -> None:
     space = SimpleNamespace(name="flat", cost_range=lambda name: (7, 7))
     assert CaLR().refuse(at(0, space)) == "calr needs subnets of different conv_weights; in flat all are equal."
     assert CaLR().refuse(at(0)) is None
+
+
+@pytest.mark.invariant("calr", 13)
+def test_matched_gives_every_subnet_the_mean_ratio_of_the_space() -> None:
+    every = [CaLR(matched=True).gamma(at(0), arch) for arch in (NO_CONV, ALL_3X3)]
+    assert every[0] == every[1] == pytest.approx(2.179, abs=5e-4)
+    assert len(set(CaLR(matched=True).learning_rates(at(0.5), [NO_CONV, ALL_3X3]))) == 1
+    part = NB201().restrict({"1<-0": [3]})
+    assert CaLR(matched=True).gamma(at(0, part), ALL_3X3) == every[0]
+
+
+@pytest.mark.invariant("calr", 14)
+def test_the_decay_may_stay_at_the_initial_rate(train: Train) -> None:
+    trained = train("fairnas+calr", train={"epochs": 4, "decay": "initial_rate"})
+    assert {step.group["weight_decay"] for step in trained.steps} == {5e-4 * 0.05}
+    assert close(trained.weights, algorithm(trained, tiny_rate, inside=True, decay_rate=0.05))
+    assert not close(trained.weights, algorithm(trained, tiny_rate, inside=True))

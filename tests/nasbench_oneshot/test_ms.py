@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from nasbench_tiny.tiny import Tiny
 
 from nasbench import Arch, BadInput, Run
 from nasbench.recipe import resolve
+from nasbench.stages import python_stream
 from tests.nasbench_oneshot.conftest import Train, algorithm, close, cosine, same
 from tests.nasbench_oneshot.test_calr import tiny_rate
 
@@ -143,7 +145,7 @@ def middle(archs: list[Arch]) -> int:
     return archs[0][1]
 
 
-@pytest.mark.invariant("ms", 10)
+@pytest.mark.invariant("ms", 11)
 def test_the_edge_is_drawn_once_a_run_and_reported(train: Train) -> None:
     drawn = set()
     for seed in range(6):
@@ -197,3 +199,22 @@ def test_mixtures_have_no_cluster(train: Train) -> None:
 
     with pytest.raises(BadInput, match="single subnets"):
         train("spos+ms", force=relax)
+
+
+@pytest.mark.invariant("ms", 10)
+def test_random_clusters_are_fixed_alike_in_size_and_force_nothing(train: Train) -> None:
+    spos, plain = (
+        train("spos+ms[by=random]", "nb201", train={"epochs": 20}),
+        train("spos", "nb201", train={"epochs": 20}),
+    )
+    assert [step.archs for step in spos.steps] == [step.archs for step in plain.steps]
+    banks: dict[Any, set[int]] = {}
+    for step in spos.steps:
+        banks.setdefault(step.archs[0], set()).add(id(step.bank))
+    assert all(len(used) == 1 for used in banks.values())
+    assert len(set().union(*banks.values())) == 5
+    sizes = Counter(python_stream(0, "ms-random", *arch).randrange(5) for arch in NB201().architectures())
+    assert sum(sizes.values()) == 15_625
+    assert all(abs(size - 3_125) < 4 * math.sqrt(15_625 * 0.2 * 0.8) for size in sizes.values())
+    fair = train("fairnas+ms[by=random]", "nb201")
+    assert all(sorted(options) == list(range(5)) for step in fair.steps for options in zip(*step.archs, strict=True))
