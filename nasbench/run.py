@@ -88,6 +88,7 @@ class Run:
         self.hook = self.manager.hook
         self.state, self.info, self.scores, self.parts = {}, {}, {}, {}
         self.seconds: dict[str, float] = {}
+        self.peak = 0
         self._tracked: dict[str, Any] = {}
         self.scope = self._stage = ""
         self._store: Store | None = None
@@ -196,7 +197,8 @@ class Run:
         now = time.perf_counter()
         self.seconds[self._stage] += now - self._began
         self._began = now
-        state: dict[str, Any] = {"state": self.state, "seconds": self.seconds[self._stage]}
+        self.peak = max(self.peak, peak_memory(self.device))
+        state: dict[str, Any] = {"state": self.state, "seconds": self.seconds[self._stage], "peak": self.peak}
         state["plugins"] = {name: plugin.state_dict(self) for name, plugin in self.plugins.items()}
         if self.net is not None:
             state["net"] = self.net.state_dict()
@@ -208,6 +210,7 @@ class Run:
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.state, self.seconds[self._stage] = saved["state"], saved["seconds"]
+        self.peak = max(self.peak, saved["peak"])
         if "net" in saved:
             if self.net is None:
                 self.net = self.hook.build_supernet(run=self)
@@ -438,20 +441,29 @@ def _result(run: Run, index: int, choice: Choice, metrics: list[Metric]) -> dict
     }
 
 
+def peak_memory(device: torch.device) -> int:
+    """Bytes: on CUDA the allocator's maximum, else the most the process has held."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def cpu_name() -> str:
+    """The processor as the system names it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def _measured(run: Run) -> dict[str, Any]:
-    if run.device.type == "cuda":
-        peak, device = torch.cuda.max_memory_allocated(run.device), torch.cuda.get_device_name(run.device)
-    else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak, device = (
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-            platform.processor() or platform.machine(),
-        )
+    on_gpu = run.device.type == "cuda"
     return {
         "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
-        "peak_memory_bytes": peak,
-        "peak_memory_of": "allocator" if run.device.type == "cuda" else "process",
-        "device": device,
+        "peak_memory_bytes": max(peak_memory(run.device), *(each.peak for each in (run, *run.parts.values()))),
+        "peak_memory_of": "allocator" if on_gpu else "process",
+        "device": torch.cuda.get_device_name(run.device) if on_gpu else cpu_name(),
         "threads": run.recipe.engine.threads,
         "bit_exact": run.device.type == "cpu",
         "python": platform.python_version(),

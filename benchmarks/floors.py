@@ -1,0 +1,96 @@
+"""How far the engine is from what this machine could do at all: the two floors of a training step.
+
+    python benchmarks/floors.py
+
+The operations' floor divides the multiply-adds of a mean subnet (forward once, backward twice) by the rate of a
+large matrix product; the bytes' floor divides what must be read and written by the rate of a large copy. Each
+operation is charged for its inputs and outputs once forward and twice backward, as if nothing stayed in a cache.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from nasbench_cells.nb201 import CONV1, CONV3, NB201, POOL, SKIP
+from nasbench_cells.nb201_networks import live_steps
+
+from nasbench import Arch
+
+BATCH = 64
+
+
+def seconds(call: Callable[[], object], least: float = 1.0) -> float:
+    """Median time of a call."""
+    call()
+    times: list[float] = []
+    while sum(times) < least:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def multiply_rate(dtype: torch.dtype, size: int = 2048) -> float:
+    """Multiply-adds a second of a large matrix product."""
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    return size**3 / seconds(lambda: a @ b)
+
+
+def copy_rate(count: int = 64 << 20) -> float:
+    """Bytes a second, read and written, of a copy that fits no cache."""
+    a, b = torch.zeros(count, dtype=torch.uint8), torch.zeros(count, dtype=torch.uint8)
+    return 2 * count / seconds(lambda: b.copy_(a))
+
+
+def activation_bytes(space: NB201, arch: Arch, width: int) -> int:
+    """Bytes of activations that one image's forward pass reads and writes, `width` bytes a number."""
+    channels, (_, height, side) = space.channels, space.image
+    passes = {CONV1: 6, CONV3: 6, POOL: 2, SKIP: 0}  # ReLU, convolution, batch norm: each in and out
+    cell = sum(passes[step.op] + 3 for step in live_steps(arch))  # and the sum: two in, one out
+    numbers = 4 * channels * height * side  # the stem's convolution and batch norm
+    for group in range(3):
+        size = (channels << group) * (height >> group) * (side >> group)
+        numbers += space.cells * cell * size + (16 * size if group else 0)
+    return numbers * width
+
+
+def step_seconds(space: NB201, archs: list[Arch], low: bool) -> float:
+    """Mean time of a forward and backward pass of a batch, one subnet after the other."""
+    net = space.supernet().to(memory_format=torch.channels_last)
+    images = torch.randn(BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    labels, times = torch.arange(BATCH) % 10, []
+    for arch in archs[:28]:
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low, cache_enabled=False):
+            logits = net(images, [arch])[0]
+        F.cross_entropy(logits.float(), labels).backward()
+        net.zero_grad()
+        times.append(time.perf_counter() - start)
+    return statistics.fmean(times[4:])
+
+
+def main() -> None:
+    space, rng = NB201(), random.Random(0)
+    archs = [space.sample(rng) for _ in range(64)]
+    madds = statistics.fmean(space.cost(arch)["madds"] for arch in archs)
+    print(f"mean subnet at C={space.channels}, N={space.cells}: {madds / 1e6:.1f} M multiply-adds an image")
+    bandwidth = copy_rate()
+    print(f"copy: {bandwidth / 1e9:.1f} GB/s")
+    for dtype, width in ((torch.float32, 4), (torch.bfloat16, 2)):
+        rate = multiply_rate(dtype)
+        traffic = statistics.fmean(activation_bytes(space, arch, width) for arch in archs)
+        operations, moved = 3 * madds * BATCH / rate, 3 * traffic * BATCH / bandwidth
+        measured = step_seconds(space, archs, low=width == 2)
+        print(
+            f"{dtype}: matrix product {rate / 1e9:.0f} G multiply-adds/s; a step of {BATCH}: operations' floor "
+            f"{1e3 * operations:.0f} ms, bytes' floor {1e3 * moved:.0f} ms, measured {1e3 * measured:.0f} ms"
+        )
+
+
+if __name__ == "__main__":
+    main()
