@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,6 +12,8 @@ from hypothesis import settings
 
 from nasbench.recipe import parse_set, resolve
 
+# The networks are small and a worker runs on each core: more threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("nasbench", deadline=None, database=None, derandomize=True, max_examples=50)
 settings.load_profile("nasbench")
 
