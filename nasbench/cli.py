@@ -238,6 +238,7 @@ def leaderboard(
     A row is mean, spread and interval over seeds, with the trivial baseline beside them.
     """
     from nasbench import leaderboard as boards
+    from nasbench import reported
 
     if check:
         out = out or Path("leaderboards")
@@ -248,10 +249,32 @@ def leaderboard(
             )
         raise typer.Exit(int(bool(stale)))
     if out is None:
-        typer.echo(boards.render_all(boards.read_all(runs), format), nl=False)
+        typer.echo(boards.render_all(boards.read_all(runs), format, reported.read(runs / "reported")), nl=False)
         return
     for path in boards.publish(runs, out):
         typer.echo(f"wrote {path}")
+
+
+@app.command(
+    epilog=examples(
+        "nasbench compare fairnas+calr+ms fairnas", "nasbench compare spos+ms spos --runs leaderboards --metric top1"
+    )
+)
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A method and modifiers, as a leaderboard names its row.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another, in the same table.")],
+    runs: Runs = Path("runs"),
+    metric: Annotated[str, typer.Option(metavar="NAME", help="What to compare: kendall_tau, top1.")] = "kendall_tau",
+) -> None:
+    """Compare two methods, paired by seed.
+
+    A difference whose 95 % interval contains 0 is not called one.
+    """
+    from nasbench import leaderboard as boards
+    from nasbench import show
+
+    for one in boards.compare(boards.read_all(runs), a, b, metric):
+        show.comparison(one)
 
 
 @data_app.command("list", epilog=examples("nasbench data list --json"))
@@ -302,6 +325,28 @@ def data_add(
     if is_space and target is not None:
         raise BadInput(f"--target belongs to a folder of images, and {name!r} is a search space.")
     typer.echo(add_table(name, path) if is_space else add_images(name, path, target))
+
+
+@app.command(epilog=examples("nasbench check fairnas"))
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A method, modifier, space or evaluator.")],
+) -> None:
+    """Check that a plugin keeps the rules that all keep.
+
+    What it does not is said with what to do about it; the exit code is then 1.
+    """
+    from nasbench.plugins import all_names, discover
+    from nasbench.testing import SUITES, checks
+
+    kinds = [kind for kind in SUITES if name in discover(kind)]
+    if not kinds:
+        raise unknown("plugin", name, all_names(SUITES))
+    problems = 0
+    for one in [one for kind in kinds for one in checks(kind, name)]:
+        problem = one.problem()
+        typer.echo(f"failed  {one}: {_line(problem)}" if problem else f"ok      {one}")
+        problems += problem is not None
+    raise typer.Exit(int(problems > 0))
 
 
 #: Base of what typer raises for a flag or command it cannot use, wherever this version of it keeps the class.

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
-from nasbench import records
+from nasbench import records, reported
 from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json, write_atomic
 from nasbench.metrics import mean_interval
-from nasbench.plugins import validated
+from nasbench.plugins import build_terms, format_label, validated
 from nasbench.records import metric
+from nasbench.reported import Paper
 
 FORMATS = {"md": "pipe", "csv": "csv", "latex": "latex_booktabs"}
 Key = tuple[str, str, str, str, str]
@@ -27,6 +28,11 @@ COLUMNS = (
     ("params (M)", "params", 3),
     ("density (%/M)", "accuracy_density", 1),
 )
+#: Likewise, for what papers print.
+REPORTED = (("reported tau (paper)", "kendall_tau", 3), ("reported top-1 (paper)", "top1", 2))
+#: Metrics of which more, and of which less, is better; of any other only higher and lower can be said.
+MORE = {"kendall_tau", "kendall_tau_reduced", "spearman", "precision_at_10", "top1", "accuracy_density"}
+LESS = {"best_rank_at_10", "regret", "params", "madds"}
 
 
 def read_all(folder: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -95,6 +101,7 @@ def _row(label: str, runs: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
         "method": label,
         "values": values,
         "seeds": [r["recipe"]["seed"] for _, r in runs],
+        "records": [r for _, r in runs],
         "minutes": [sum(r["measured"]["seconds"].values()) / 60 for _, r in runs],
         "devices": sorted({f"{r['measured']['device']}, {r['measured']['threads']} threads" for _, r in runs}),
         "dates": sorted({r["measured"]["date"][:10] for _, r in runs}),
@@ -127,16 +134,22 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
     return text
 
 
-def render(key: Key, rows: list[dict[str, Any]], format: str = "md") -> str:
-    """One table as text."""
+def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Sequence[Paper] = ()) -> str:
+    """One table as text; what the papers print of a row's label stands in columns of its own."""
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    body = [cells(row) for row in rows]
+    space, target, dataset, preset, subset = key
+    body, cited = [cells(row) for row in rows], dict[str, str]()
+    for title, name, digits in REPORTED:
+        printed = [reported.find(papers, row["method"], space, target, name) for row in rows]
+        if any(printed):
+            cited |= {one[0].paper: one[0].note for one in printed if one}
+            for text, one in zip(body, printed, strict=True):
+                text[title] = one[1].text(digits) if one else ""
     if format == "csv":
         return _csv(body)
     if format == "latex":
         return tabulate(body, headers="keys", tablefmt=FORMATS[format], disable_numparse=True) + "\n"
-    space, target, dataset, preset, subset = key
     for row, text in zip(rows, body, strict=True):
         links = [f"[{seed}]({path})" for seed, path in zip(row["seeds"], row["paths"], strict=True)]
         text["records (seed)"] = " ".join(links)
@@ -149,6 +162,7 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md") -> str:
         tabulate(body, headers="keys", tablefmt=FORMATS[format], disable_numparse=True),
         "",
         *_notes(rows),
+        *(f"Reported: as printed in {paper}. {note}\n" for paper, note in cited.items()),
         f"Measured on: {'; '.join(sorted({d for row in rows for d in row['devices']}))}. "
         f"Dates: {', '.join(sorted({d for row in rows for d in row['dates']}))}.",
     ]
@@ -163,10 +177,13 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
         interval = mean_interval(tau)
         if tau and trivial:
             baseline = statistics.fmean(trivial)
+            if interval is None:
+                notes.append(f"- {row['method']}: one seed, no verdict.")
+                continue
             verdict = "cannot be told from"
-            if interval and interval[0] > baseline:
+            if interval[0] > baseline:
                 verdict = "ranks better than"
-            elif interval and interval[1] < baseline:
+            elif interval[1] < baseline:
                 verdict = "ranks worse than"
             notes.append(f"- {row['method']} {verdict} the parameter count (tau {baseline:.3f}).")
     if notes:
@@ -185,9 +202,9 @@ def _csv(body: list[dict[str, str]]) -> str:
     return out.getvalue()
 
 
-def render_all(found: list[tuple[str, dict[str, Any]]], format: str = "md") -> str:
+def render_all(found: list[tuple[str, dict[str, Any]]], format: str = "md", papers: Sequence[Paper] = ()) -> str:
     """Every table, one after the other."""
-    return "\n".join(render(key, rows, format) for key, rows in tables(found).items())
+    return "\n".join(render(key, rows, format, papers) for key, rows in tables(found).items())
 
 
 def file_name(key: Key) -> str:
@@ -203,13 +220,96 @@ def publish(runs: Path, out: Path) -> list[Path]:
         name = f"{records.folder_name(recipe, record['id'])}.json"
         write_atomic(out / "records" / name, records.dumps(record))
     written = []
-    for key, rows in tables(read_all(out)).items():
-        write_atomic(path := out / file_name(key), render(key, rows))
+    for path, text in _wanted(out).items():
+        write_atomic(path, text)
         written.append(path)
     return written
 
 
 def stale(out: Path) -> list[Path]:
-    """Tables in `out` that are not what its records give."""
-    wanted = {out / file_name(key): render(key, rows) for key, rows in tables(read_all(out)).items()}
-    return [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    """Tables in `out` that are not what its records and reported numbers give."""
+    return [path for path, text in _wanted(out).items() if not path.exists() or path.read_text() != text]
+
+
+def _wanted(out: Path) -> dict[Path, str]:
+    papers = reported.read(out / "reported")
+    return {out / file_name(key): render(key, rows, papers=papers) for key, rows in tables(read_all(out)).items()}
+
+
+# ---------------------------------------------------------------------- two labels against each other
+
+
+class Comparison(NamedTuple):
+    """Two rows of one table, paired by seed."""
+
+    key: Key
+    a: str
+    b: str
+    metric: str
+    pairs: dict[int, tuple[float, float]]
+    """The values of both, by seed."""
+    unpaired: list[int]
+    """Seeds that only one of them has a value for."""
+
+    @property
+    def differences(self) -> list[float]:
+        """The first minus the second, seed by seed."""
+        return [a - b for a, b in self.pairs.values()]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % Student interval of the mean difference; None for one seed."""
+        return mean_interval(self.differences)
+
+    @property
+    def verdict(self) -> str:
+        """What can be said of the first against the second."""
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
+            return f"{self.a} and {self.b} cannot be told apart."
+        higher = self.interval[0] > 0
+        if self.metric in MORE | LESS:
+            return f"{self.a} is {'better' if higher == (self.metric in MORE) else 'worse'} than {self.b}."
+        return f"{self.a} is {'higher' if higher else 'lower'} than {self.b}."
+
+
+def compare(found: list[tuple[str, dict[str, Any]]], a: str, b: str, name: str = "kendall_tau") -> list[Comparison]:
+    """Two labels in every table that has both; raises BadInput if there is nothing to compare."""
+    every = {key: {row["method"]: row for row in rows} for key, rows in tables(found).items()}
+    known = {label for rows in every.values() for label in rows}
+    a, b = _spelled(a, known), _spelled(b, known)
+    both = {key: (rows[a], rows[b]) for key, rows in every.items() if a in rows and b in rows}
+    if not both:
+        raise BadInput(
+            f"{a} and {b} stand in no table together; run them with the same space, dataset, target, preset and subset."
+        )
+    names = {
+        m["name"] for pair in both.values() for row in pair for r in row["records"] for m in r["results"][0]["metrics"]
+    }
+    if name not in names:
+        raise unknown("metric", name, names)
+    compared = []
+    for key, pair in both.items():
+        x, y = (_by_seed(row, name) for row in pair)
+        if pairs := {seed: (x[seed], y[seed]) for seed in sorted(x.keys() & y.keys())}:
+            compared.append(Comparison(key, a, b, name, pairs, sorted(x.keys() ^ y.keys())))
+    if not compared:
+        raise BadInput(f"{a} and {b} have no seed in common that has a {name}; run both with the same seeds.")
+    return compared
+
+
+def _by_seed(row: dict[str, Any], name: str) -> dict[int, float]:
+    found = {r["recipe"]["seed"]: metric(r, name) for r in row["records"]}
+    return {seed: m["value"] for seed, m in found.items() if m and m["value"] is not None}
+
+
+def _spelled(label: str, known: set[str]) -> str:
+    """The label of a row, however its terms are ordered and its options written."""
+    if label in known:
+        return label
+    try:
+        spelled = format_label(build_terms(label, {}))
+    except BadInput:
+        spelled = label
+    if spelled not in known:
+        raise unknown("method among these records", label, known)
+    return spelled

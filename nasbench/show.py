@@ -21,6 +21,7 @@ from nasbench.records import metric
 from nasbench.space import Arch, SearchSpace
 
 if TYPE_CHECKING:
+    from nasbench.leaderboard import Comparison
     from nasbench.run import Run
 
 # Labels have brackets and paths are long: print what is there, as it is, on one line.
@@ -155,6 +156,24 @@ def over_seeds(done: list[dict[str, Any]]) -> None:
             console.print(
                 f"{name} over {len(rows)} seeds: {mean:.{digits}f}, 95 % interval [{low:.{digits}f}, {high:.{digits}f}]"
             )
+
+
+def comparison(found: Comparison) -> None:
+    """Two rows of a leaderboard: what differs, and whether it can be told from noise."""
+    space, target, dataset, preset, subset = found.key
+    console.print(
+        f"{found.metric} on {space}, ranked against {target} (trained on {dataset}, preset {preset}, subset {subset})",
+        style="bold",
+    )
+    rows = [[seed, f"{a:.4f}", f"{b:.4f}", f"{a - b:+.4f}"] for seed, (a, b) in found.pairs.items()]
+    aligned = ("left", *("right",) * 3)
+    headers = ("seed", found.a, found.b, "difference")
+    console.print(tabulate(rows, headers, "simple", colalign=aligned, disable_numparse=True))
+    interval = f", 95 % interval [{found.interval[0]:+.4f}, {found.interval[1]:+.4f}]" if found.interval else ""
+    console.print(f"mean difference {statistics.fmean(found.differences):+.4f}{interval}, n = {len(found.pairs)}")
+    if found.unpaired:
+        console.print(f"Only one of them has a value for seed {', '.join(map(str, found.unpaired))}.")
+    console.print(found.verdict)
 
 
 # ---------------------------------------------------------------------- query

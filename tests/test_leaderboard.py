@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nasbench import BadInput, records
-from nasbench.leaderboard import file_name, publish, read_all, render, render_all, stale, tables
+from nasbench.leaderboard import compare, file_name, publish, read_all, render, render_all, stale, tables
 from nasbench.recipe import parse_set, resolve
+from nasbench.reported import Entry, Paper
+from tests.command import nasbench
 from tests.conftest import Record, RunTiny
 
 
@@ -107,12 +110,17 @@ def test_what_cannot_be_compared_stands_in_tables_of_its_own(tmp_path: Path) -> 
         ([0.80, 0.81, 0.82], "ranks better than"),
         ([0.10, 0.11, 0.12], "ranks worse than"),
         ([0.20, 0.50, 0.80], "cannot be told from"),
-        ([0.90], "cannot be told from"),
     ],
 )
 def test_a_difference_within_noise_is_not_called_better(taus: list[float], verdict: str) -> None:
     text = render_all([(f"{s}", made(tau=tau, seed=s)) for s, tau in enumerate(taus)])
     assert f"- spos {verdict} the parameter count (tau 0.400)." in text
+
+
+def test_one_seed_gives_no_verdict() -> None:
+    text = render_all([("run", made(tau=0.9)), ("run2", made(tau=None, seed=1))])
+    assert "\n- spos: one seed, no verdict.\n" in text
+    assert "parameter count" not in text
 
 
 def test_latex_and_unknown_formats() -> None:
@@ -175,3 +183,181 @@ def test_a_table_that_its_records_do_not_give_is_stale(tmp_path: Path) -> None:
     (record,) = (tmp_path / "out" / "records").iterdir()
     record.write_text(records.dumps(made(tau=0.6)))
     assert stale(tmp_path / "out") == [table]
+
+
+# ---------------------------------------------------------------------- what papers print
+
+
+def printed(
+    mean: float, std: float | None = None, label: str = "spos", metric: str = "kendall_tau", **more: str
+) -> Entry:
+    where = {"space": "tiny", "dataset": "digits", "source_table": "Table F (a scan)"} | more
+    return Entry(label=label, method="Printed", metric=metric, mean=mean, std=std, **where)
+
+
+def paper(*entries: Entry) -> Paper:
+    return Paper(paper="A paper (2020)", note="At its own setting.", entries=list(entries))
+
+
+def text(format: str, *papers: Paper) -> str:
+    return render_all([("a", made("spos", 0.2)), ("b", made("fairnas", 0.1))], format, papers)
+
+
+def test_reported_numbers_stand_in_columns_of_their_own() -> None:
+    shown = text("csv", paper(printed(0.751, 0.008), printed(93.5, label="fairnas", metric="top1")))
+    spos, fairnas = csv.DictReader(io.StringIO(shown))
+    assert list(spos)[-3:] == ["n", "reported tau (paper)", "reported top-1 (paper)"]
+    assert (spos["reported tau (paper)"], spos["reported top-1 (paper)"]) == ("0.751 ± 0.008 (Table F)", "")
+    assert (fairnas["reported tau (paper)"], fairnas["reported top-1 (paper)"]) == ("", "93.50 (Table F)")
+    assert (spos["Kendall's tau"], fairnas["Kendall's tau"]) == ("0.200", "0.100")
+
+
+def test_every_format_has_the_reported_column() -> None:
+    for format in ("md", "csv", "latex"):
+        shown = text(format, paper(printed(0.751, 0.008)))
+        assert "reported tau (paper)" in shown
+        assert "0.751 ± 0.008 (Table F)" in shown
+        assert "reported top-1" not in shown
+
+
+def test_the_note_names_the_paper_once_and_only_if_it_is_cited() -> None:
+    cited = paper(printed(0.7), printed(0.6, label="fairnas"), printed(90.0, metric="top1"))
+    other = Paper(paper="Another", note="", entries=[printed(0.1, label="fairnas")])
+    shown = text("md", cited, other)
+    assert shown.count("Reported: as printed in A paper (2020). At its own setting.\n\nMeasured on") == 1
+    assert "Another" not in shown
+
+
+def test_the_first_printed_number_is_shown() -> None:
+    shown = text("csv", paper(printed(0.1), printed(0.2, source_table="Table J")), paper(printed(0.3)))
+    assert "0.100 (Table F)" in shown
+    assert "Table J" not in shown
+
+
+@pytest.mark.parametrize("other", [{"space": "nb201"}, {"dataset": "cifar10"}, {"label": "spos+ms"}, {"metric": "CB"}])
+def test_a_number_for_something_else_is_not_shown(other: dict[str, Any]) -> None:
+    unlabelled = Entry(method="spos", space="tiny", dataset="digits", metric="kendall_tau", mean=1, source_table="")
+    assert text("md", paper(printed(0.751, **other), unlabelled)) == text("md")
+
+
+def test_a_row_with_other_settings_has_no_reported_number() -> None:
+    found = [("a", made()), ("b", made("spos", 0.5, "train.momentum=0", "train.nesterov=false"))]
+    assert render_all(found, papers=[paper(printed(0.751))]) == render_all(found)
+
+
+def test_reported_numbers_are_found_beside_the_tables(tmp_path: Path) -> None:
+    runs, out = written(tmp_path / "runs", made()), tmp_path / "out"
+    (table,) = publish(runs, out)
+    assert "reported" not in table.read_text()
+    (out / "reported").mkdir()
+    entry = "{label: spos, method: SPOS, space: tiny, dataset: digits, metric: top1, mean: 93, source_table: Table A}"
+    (out / "reported" / "paper.yaml").write_text(f"paper: P\nnote: N\nentries:\n- {entry}\n")
+    assert stale(out) == [table]
+    assert publish(runs, out) == [table]
+    assert "| 93.00 (Table A)" in table.read_text()
+    assert stale(out) == []
+    shown = nasbench("leaderboard", "--runs", "out", "--format", "csv", cwd=tmp_path)
+    assert (shown.code, shown.out.splitlines()[1].rpartition(",")[2]) == (0, "93.00 (Table A)")
+
+
+# ---------------------------------------------------------------------- two methods, paired by seed
+
+
+def against(taus: list[float | None], others: list[float | None]) -> list[tuple[str, Record]]:
+    found = [made("spos+calr", tau, seed=seed) for seed, tau in enumerate(taus)]
+    found += [made("spos", tau, seed=seed) for seed, tau in enumerate(others)]
+    return [(f"run{i}", record) for i, record in enumerate(found)]
+
+
+def test_a_comparison_is_paired_by_seed() -> None:
+    (one,) = compare(against([0.5, 0.8, 0.2], [0.4, 0.6, -0.1]), "spos+calr", "spos")
+    assert one.pairs == {0: (0.5, 0.4), 1: (0.8, 0.6), 2: (0.2, -0.1)}
+    assert one.differences == pytest.approx([0.1, 0.2, 0.3])
+    assert one.interval == pytest.approx((-0.0484, 0.4484), abs=1e-4)
+    assert one.verdict == "spos+calr and spos cannot be told apart."
+
+
+@pytest.mark.parametrize(
+    ("taus", "verdict"),
+    [
+        ([0.50, 0.51, 0.52], "spos+calr is better than spos."),
+        ([0.30, 0.29, 0.28], "spos+calr is worse than spos."),
+        ([0.40, 0.40, 0.40], "spos+calr and spos cannot be told apart."),
+        ([0.90], "spos+calr and spos cannot be told apart."),
+    ],
+)
+def test_the_verdict_of_a_comparison(taus: list[float | None], verdict: str) -> None:
+    (one,) = compare(against(taus, [0.4, 0.4, 0.4]), "spos+calr", "spos")
+    assert one.verdict == verdict
+    assert one.unpaired == list(range(len(taus), 3))
+
+
+def test_which_way_is_better_depends_on_the_metric() -> None:
+    values = {"params": (1.0, 2.0), "top1": (1.0, 2.0), "acme_depth": (1.0, 2.0)}
+    found = []
+    for seed in (0, 1):
+        for i, method in enumerate(("spos+calr", "spos")):
+            found.append((f"{method}{seed}", made(method, seed=seed, **{name: v[i] for name, v in values.items()})))
+    verdicts = {name: compare(found, "spos+calr", "spos", name)[0].verdict for name in values}
+    assert verdicts == {
+        "params": "spos+calr is better than spos.",
+        "top1": "spos+calr is worse than spos.",
+        "acme_depth": "spos+calr is lower than spos.",
+    }
+
+
+def test_what_is_undefined_is_not_paired() -> None:
+    (one,) = compare(against([0.5, None, 0.7], [0.4, 0.4, None]), "spos+calr", "spos")
+    assert (one.pairs, one.unpaired) == ({0: (0.5, 0.4)}, [1, 2])
+
+
+def test_labels_are_read_as_labels_and_only_one_table_at_a_time() -> None:
+    found = [made("spos+calr+ms", 0.5), made("spos"), made("spos", 0.5, "score.subset=random:9")]
+    (one,) = compare([(str(i), record) for i, record in enumerate(found)], "spos+ms+calr[gamma_prime=4]", "spos")
+    assert (one.a, one.key[-1]) == ("spos+calr+ms", "table")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "metric", "sentence"),
+    [
+        (
+            "spos+callr",
+            "spos",
+            "kendall_tau",
+            "Unknown method among these records 'spos+callr'; did you mean 'spos+calr'?",
+        ),
+        (
+            "spos+calr",
+            "fairnass",
+            "kendall_tau",
+            "Unknown method among these records 'fairnass'; did you mean 'fairnas'?",
+        ),
+        ("spos+calr", "spos[", "kendall_tau", "Unknown method among these records 'spos['; did you mean 'spos'?"),
+        ("spos+calr", "spos", "kendal", "Unknown metric 'kendal'; did you mean 'kendall_tau'?"),
+        ("spos+calr", "fairnas", "kendall_tau", "no seed in common that has a kendall_tau"),
+        ("spos+calr", "spos+ms", "kendall_tau", "stand in no table together"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(a: str, b: str, metric: str, sentence: str) -> None:
+    found = against([0.5], [0.4])
+    found += [("x", made("fairnas", seed=7)), ("y", made("spos+ms", 0.5, "score.subset=all"))]
+    with pytest.raises(BadInput, match=re.escape(sentence)):
+        compare(found, a, b, metric)
+
+
+def test_compare_on_the_command_line(tmp_path: Path) -> None:
+    written(tmp_path / "runs", *(record for _, record in against([0.5, 0.51, 0.53], [0.4, 0.4])))
+    shown = nasbench("compare", "spos+calr", "spos", cwd=tmp_path)
+    assert (shown.code, shown.err) == (0, "")
+    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
+    assert lines[0] == "kendall_tau on tiny, ranked against digits (trained on digits, preset test, subset table)"
+    assert lines[3:5] == ["0 0.5000 0.4000 +0.1000", "1 0.5100 0.4000 +0.1100"]
+    assert lines[5:] == [
+        "mean difference +0.1050, 95 % interval [+0.0415, +0.1685], n = 2",
+        "Only one of them has a value for seed 2.",
+        "spos+calr is better than spos.",
+    ]
+    wrong = nasbench("compare", "spos+calr", "spos", "--metric", "top", cwd=tmp_path)
+    assert (wrong.code, wrong.out) == (2, "")
+    assert wrong.err == "nasbench: Unknown metric 'top'; did you mean 'top1'?\n"
+    assert "nasbench compare " in nasbench("compare", "--help", cwd=tmp_path).out.partition("Examples:")[2]
