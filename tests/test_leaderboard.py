@@ -240,6 +240,13 @@ def test_a_number_for_something_else_is_not_shown(other: dict[str, Any]) -> None
     assert text("md", paper(printed(0.751, **other), unlabelled)) == text("md")
 
 
+def test_reported_numbers_go_by_the_target_and_not_by_the_images() -> None:
+    ((_, table),) = tables([("a", made())]).items()
+    cited = [paper(printed(0.751))]
+    assert "0.751" in render(("tiny", "digits", "digits-jpeg", "test", "table"), table, papers=cited)
+    assert "0.751" not in render(("tiny", "other", "digits", "test", "table"), table, papers=cited)
+
+
 def test_a_row_with_other_settings_has_no_reported_number() -> None:
     found = [("a", made()), ("b", made("spos", 0.5, "train.momentum=0", "train.nesterov=false"))]
     assert render_all(found, papers=[paper(printed(0.751))]) == render_all(found)
