@@ -29,7 +29,7 @@ class Plugin(BaseModel):
     """Whatever can be registered: fields are options, marked methods are hooks, private fields are state.
 
     An option is a typed field with a default and a docstring below it; `nasbench config` shows all three.
-    A plugin that answers `search`, `train` or `train_step` names in `calls` the finer hooks it still calls.
+    A plugin that answers `search`, `train`, `train_step` or `select` names in `calls` the hooks it still calls.
     Wrappers run in the order of `priority`, the highest outermost.
     """
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from typing import ClassVar
 
 from pydantic import Field
 
 from nasbench import Arch, Choice, Modifier, Run, hookimpl
+from nasbench.hookspecs import CALLS
 
 
 class Evolution(Modifier):
@@ -16,6 +18,8 @@ class Evolution(Modifier):
     25 children by crossover and 25 by mutation with probability 0.1 a decision. Where ground truth holds only a
     part of the space, the search stays inside it.
     """
+
+    calls: ClassVar[frozenset[str]] = CALLS["select"]
 
     generations: int = Field(20, ge=1)
     """Generations, the first random one included."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from nasbench import Choice, Modifier, Run, hookimpl
+from nasbench.hookspecs import CALLS
 from nasbench.oneshot import score_all
 
 
 class RandomSelection(Modifier):
     """Score so many random architectures of the recipe's subset with the trained supernet; take the best."""
+
+    calls: ClassVar[frozenset[str]] = CALLS["select"]
 
     samples: int = Field(1000, ge=1)
     """Architectures scored; the CaLR/MS paper takes 1,000 in the DARTS space."""
