@@ -196,6 +196,12 @@ class Infinite(NotANumber):
     value: ClassVar[float] = float("inf")
 
 
+class BadInterval(Evaluator):
+    @hookimpl
+    def evaluate(self, run: Run, choices: list[Choice]) -> list[Metric]:
+        return [Metric(name="mine", value=1, low=float("nan"), definition="something")]
+
+
 class Undefined(Evaluator):
     @hookimpl
     def evaluate(self, run: Run, choices: list[Choice]) -> list[Metric]:
@@ -324,6 +330,7 @@ WRONG: list[tuple[type[Plugin], str, str]] = [
     (WrongDefault, "options are described and their defaults valid", r"WrongDefault\.rate = 'fast' does not fit"),
     (NotANumber, "metrics are defined and finite", "Report None where the metric 'mine' is undefined"),
     (Infinite, "metrics are defined and finite", "Report None where the metric 'mine' is undefined"),
+    (BadInterval, "metrics are defined and finite", "Report None where the metric 'mine' is undefined"),
     (Undefined, "metrics are defined and finite", "Give the metric 'mine' a name and a definition"),
     (Silent, "runs at the preset test", "it reports no metric"),
     (Clashing, "runs at the preset test", "Two evaluators report 'params'"),
