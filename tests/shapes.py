@@ -27,8 +27,10 @@ class Uniform(Method):
 class ThreeStages(Uniform):
     """Three stages on one supernet, each ended early when the loss has not fallen for some steps; best of a few."""
 
-    calls: ClassVar[frozenset[str]] = CALLS["train"] - {"after_epoch"}
+    calls: ClassVar[frozenset[str]] = CALLS["train"] - {"after_epoch"} | CALLS["select"]
+
     patience: int = 2
+    """Steps without a better loss after which a stage ends."""
 
     @hookimpl
     def train(self, run: Run) -> bool:
@@ -139,6 +141,8 @@ class Bilevel(Method):
 
 class Scenarios(Uniform):
     """One training, a choice for each budget."""
+
+    calls: ClassVar[frozenset[str]] = CALLS["select"]
 
     @hookimpl
     def select(self, run: Run) -> list[Choice]:

@@ -19,6 +19,7 @@ from nasbench import Arch, Choice, Evaluator, Method, Metric, Modifier, Plugin, 
 from nasbench.plugins import discover
 from nasbench.stages import python_stream
 from nasbench.testing import SUITES, Check, checks
+from tests import shapes
 from tests.command import nasbench
 from tests.conftest import Install
 
@@ -378,6 +379,14 @@ def test_a_wrong_plugin_is_caught(install: Install, cls: type[Plugin], title: st
 def test_what_is_right_of_the_wrong_ones_is_right(install: Install, cls: type[Plugin]) -> None:
     found = checks(*put(install, cls))
     assert [str(check) for check in found if check.problem()] == []
+
+
+@pytest.mark.parametrize("name", shapes.METHODS)
+def test_every_shape_of_method_passes(install: Install, name: str) -> None:
+    install("twins", methods={name: f"tests.shapes:{shapes.METHODS[name].__name__}"})
+    for check in checks("method", name):
+        if check.title != "killed and resumed same record":  # tests/test_shapes.py kills them at random moments
+            check()
 
 
 def test_every_check_catches_something() -> None:
