@@ -223,7 +223,15 @@ def test_interrupted(tmp_path: Path) -> None:
     """Control-C ends with 130 and a word on how to go on."""
     words = [sys.executable, "-m", "nasbench", *shlex.split(RUN), "--set", "train.epochs=40"]
     words += ["--set", "engine.checkpoint_seconds=0"]
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job, which this may be, ignores the interrupt, and so would the child.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     while not list(tmp_path.rglob("step-*")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
