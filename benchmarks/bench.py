@@ -43,7 +43,7 @@ def make_run(method: str, size: str, home: Path) -> Run:
     """A composed run on random images with its supernet and optimizer, ready for its first step."""
     channels, cells = SIZES[size]
     sets = {"nb201": {"channels": channels, "cells": cells}, "score": {"subset": "random:5"}, "train": {"clip": 5.0}}
-    recipe = resolve(method, "nb201", dataset="random", target="none", preset="paper", sets=sets)
+    recipe = resolve(method, "nb201", dataset="random", target="cifar10", preset="paper", sets=sets)
     run, _ = prepare(recipe, home)
     run.net = run.hook.build_supernet(run=run)
     run.optimizer = run.hook.make_optimizer(run=run)
@@ -63,7 +63,7 @@ def random_images(home: Path) -> None:
         for key, n in sizes.items()
     }
     write_images(
-        Images("random", "none", [str(i) for i in range(10)], splits), home / "datasets" / "random.safetensors"
+        Images("random", "cifar10", [str(i) for i in range(10)], splits), home / "datasets" / "random.safetensors"
     )
 
 
