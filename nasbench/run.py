@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import datetime
 import os
 import platform
 import random
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +22,7 @@ from nasbench import records
 from nasbench.data import Data, load_images
 from nasbench.errors import BadInput
 from nasbench.files import write_atomic
+from nasbench.machine import cpu_name, keep_freed_memory, peak_memory, resolve_engine
 from nasbench.plugins import build, build_terms, compose, load, load_evaluators
 from nasbench.recipe import Recipe
 from nasbench.records import Choice, Metric
@@ -312,45 +310,6 @@ class Run:
 # ---------------------------------------------------------------------- executing
 
 
-def resolve_engine(recipe: Recipe) -> Recipe:
-    """Replace every `auto` by what this machine's rule gives, so that the recipe says what was done."""
-    engine, device = recipe.engine, recipe.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
-        raise BadInput(f"There is no CUDA device {device!r} here; use --device cpu or auto.")
-    if device.partition(":")[0] not in ("cpu", "cuda"):
-        raise BadInput(f"Unknown device {device!r}; use auto, cpu or cuda.")
-    precision = engine.precision
-    if precision == "auto":
-        precision = "bfloat16" if has_bfloat16(device) else "float32"
-    layout = engine.memory_format
-    if layout == "auto":
-        layout = "channels_last" if precision == "bfloat16" else "contiguous"
-    threads = engine.threads or (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    changed = engine.model_copy(update={"precision": precision, "memory_format": layout, "threads": threads})
-    return recipe.model_copy(update={"engine": changed, "device": device})
-
-
-def has_bfloat16(device: str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware (AVX512-BF16 or AMX; Ampere or newer)."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    capability = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(capability and capability())
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc to keep what is freed: otherwise each large activation is paged in anew, a third of the time
-    of an evaluation on a CPU. Other C libraries do not have the call and are left alone."""
-    with contextlib.suppress(AttributeError, OSError):
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, its largest value
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-
-
 def prepare(recipe: Recipe, runs: Path, observers: Sequence[Any] = ()) -> tuple[Run, str]:
     """Compose a run and refuse what cannot work, before anything is written. Returns it and its identity."""
     recipe = resolve_engine(recipe)
@@ -439,22 +398,6 @@ def _result(run: Run, index: int, choice: Choice, metrics: list[Metric]) -> dict
         "arch": run.space.format(choice.arch),
         "metrics": [m.model_dump(exclude={"choice"}, exclude_none=False) for m in mine],
     }
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: on CUDA the allocator's maximum, else the most the process has held."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def cpu_name() -> str:
-    """The processor as the system names it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _measured(run: Run) -> dict[str, Any]:

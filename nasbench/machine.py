@@ -1,0 +1,71 @@
+"""What this machine is: its device, precision, memory and name."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+from nasbench.errors import BadInput
+from nasbench.recipe import Recipe
+
+
+def resolve_engine(recipe: Recipe) -> Recipe:
+    """Replace every `auto` by what this machine's rule gives, so that the recipe says what was done."""
+    engine, device = recipe.engine, recipe.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
+        raise BadInput(f"There is no CUDA device {device!r} here; use --device cpu or auto.")
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise BadInput(f"Unknown device {device!r}; use auto, cpu or cuda.")
+    precision = engine.precision
+    if precision == "auto":
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
+    layout = engine.memory_format
+    if layout == "auto":
+        layout = "channels_last" if precision == "bfloat16" else "contiguous"
+    threads = engine.threads or (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    changed = engine.model_copy(update={"precision": precision, "memory_format": layout, "threads": threads})
+    return recipe.model_copy(update={"engine": changed, "device": device})
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (AVX512-BF16 or AMX; Ampere or newer)."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    capability = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(capability and capability())
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to keep what is freed: otherwise each large activation is paged in anew, a third of the time
+    of an evaluation on a CPU. Other C libraries do not have the call and are left alone."""
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, its largest value
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: on CUDA the allocator's maximum, else the most the process has held."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def cpu_name() -> str:
+    """The processor as the system names it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
