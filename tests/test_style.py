@@ -29,7 +29,7 @@ def test_clean(command: str) -> None:
 def test_the_core_names_no_method_and_no_space() -> None:
     names = {n for kind in ("method", "modifier", "space") for n in discover(kind)} - {"random"}
     names |= {entry.attr for kind in ("method", "modifier", "space") for entry in discover(kind).values()}
-    for path in sorted((ROOT / "nasbench").glob("*.py")):
+    for path in sorted((ROOT / "nasbench").rglob("*.py")):
         code = re.sub(r'""".*?"""|#.*', "", path.read_text(), flags=re.DOTALL)  # prose may give examples
         code = re.sub(r"(help|epilog)=.*|\"[^\"\n]* [^\"\n]*\"", "", code)  # and so may help texts and messages
         found = names & set(re.findall(r"[\w-]+", code))
@@ -49,10 +49,10 @@ def test_every_plugin_is_registered() -> None:
 def test_public_things_have_docstrings() -> None:
     bare = []
     for package in ("nasbench", *PACKAGES):
-        for module in pkgutil.iter_modules([str(Path(importlib.import_module(package).__file__ or "").parent)]):
-            if module.name == "__main__":
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if module.name.endswith("__main__"):
                 continue
-            loaded = importlib.import_module(f"{package}.{module.name}")
+            loaded = importlib.import_module(module.name)
             bare += [] if loaded.__doc__ else [loaded.__name__]
             for label, thing in vars(loaded).items():
                 public = not label.startswith("_") and getattr(thing, "__module__", None) == loaded.__name__
