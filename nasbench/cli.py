@@ -277,6 +277,42 @@ def compare(
         show.comparison(one)
 
 
+@app.command(
+    epilog=examples(
+        "nasbench specialize runs/dance-resnet18-digits-quick-s0-1a2b3c4d --budget keep=0.35",
+        "nasbench specialize 1a2b3c4d --superclass animals --budget madds=300M --json",
+    )
+)
+def specialize(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A record's path, or the beginning of a run's name or id.")],
+    budget: Annotated[
+        str | None, typer.Option(metavar="LIMIT", help="keep=0.4, madds=300M or params=2.5M, as the method can.")
+    ] = None,
+    superclass: Annotated[str | None, typer.Option(metavar="NAME", help="The group of classes it is for.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the network goes. [default: below the run's folder]")
+    ] = None,
+    runs: Runs = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Make a network for another budget from a finished run."""
+    from nasbench.budget import Budget
+
+    limit = str(Budget.parse(budget)) if budget is not None else None
+    scenario = {k: v for k, v in {"budget": limit, "superclass": superclass}.items() if v is not None}
+    if not scenario:
+        raise BadInput("Nothing to specialize for; give --budget, for example --budget keep=0.4, or --superclass.")
+    from nasbench import records, show
+    from nasbench.files import dump_json
+    from nasbench.specialize import specialize as make
+
+    answer, folder = make(records.locate(runs, run), scenario, out)
+    if json:
+        typer.echo(dump_json(answer), nl=False)
+    else:
+        show.specialized(answer, folder)
+
+
 @data_app.command("list", epilog=examples("nasbench data list --json"))
 def data_list(json: Json = False) -> None:
     """List the datasets and tables at hand, and where they live."""

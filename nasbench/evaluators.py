@@ -19,6 +19,7 @@ from nasbench.metrics import (
     spearman,
     tau_interval,
 )
+from nasbench.networks import top1
 from nasbench.plugins import Evaluator
 from nasbench.records import Choice, Metric
 
@@ -96,10 +97,11 @@ class Pick(Evaluator):
         return [metric for i, choice in enumerate(choices) for metric in self.describe(run, i, choice)]
 
     def describe(self, run: Run, index: int, choice: Choice) -> list[Metric]:
-        """The metrics of one choice. Costs are those of the network whose accuracy the table holds."""
-        known = run.truth is not None and choice.arch in run.truth
-        space = run.truth.space if known and run.truth else run.space
-        cost = space.cost(choice.arch)
+        """The metrics of one choice. Its own network is measured on the test images, which one class of classes
+        (a superclass) needs an evaluator of its own for; else the table is asked, and the costs are its network's.
+        """
+        table = run.truth if choice.network is None and run.truth and choice.arch in run.truth else None
+        cost = (table.space if table else run.space).cost(choice.arch)
         metrics = [
             Metric(name="params", value=cost["params"], definition="trainable parameters of the pick's network"),
             Metric(
@@ -108,28 +110,31 @@ class Pick(Evaluator):
                 definition="multiply-adds of the pick's network for one image",
             ),
         ]
-        if known and run.truth:
-            (top1,) = run.truth.query([choice.arch], "test", run.recipe.target)
-            best = float(run.truth.column("test", run.recipe.target).max())
-            about: dict[str, Any] = {
-                "dataset": run.recipe.target,
-                "split": "test",
-                "unit": "%",
-                "selected_on": choice.selected_on,
-            }
+        about: dict[str, Any] = {"split": "test", "unit": "%", "selected_on": choice.selected_on}
+        if table:
+            (accuracy,) = table.query([choice.arch], "test", run.recipe.target)
+            best = float(table.column("test", run.recipe.target).max())
+            about["dataset"] = run.recipe.target
             metrics += [
-                Metric(name="top1", value=top1, definition="true top-1 of the pick, trained alone", **about),
+                Metric(name="top1", value=accuracy, definition="true top-1 of the pick, trained alone", **about),
                 Metric(
                     name="regret",
-                    value=regret(best, top1),
+                    value=regret(best, accuracy),
                     definition="best top-1 in the table minus the pick's",
                     **about,
                 ),
+            ]
+        elif choice.network is not None and run.data.test is not None and "superclass" not in choice.scenario:
+            accuracy = top1(run, choice.network, "test")
+            about["dataset"] = run.data.name
+            metrics.append(Metric(name="top1", value=accuracy, definition="top-1 of the pick's network", **about))
+        if "dataset" in about:
+            metrics.append(
                 Metric(
                     name="accuracy_density",
-                    value=accuracy_density(top1, cost["params"]),
+                    value=accuracy_density(accuracy, cost["params"]),
                     definition="true top-1 (%) of the pick per million parameters",
                     **{**about, "unit": "%/M"},
-                ),
-            ]
+                )
+            )
         return [metric.model_copy(update={"choice": index}) for metric in metrics]

@@ -6,8 +6,12 @@ import contextlib
 import json
 import os
 import tempfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from nasbench.errors import BadInput
 
@@ -33,6 +37,38 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         if temporary:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
+
+
+def lock(folder: Path) -> FileLock:
+    """The lock of a folder, which is made if need be. Raises BadInput if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+    except OSError as error:
+        raise BadInput(f"Cannot write into {folder} ({error.strerror}); choose another --runs.") from None
+    return FileLock(folder / ".lock")
+
+
+def drop_half_written(folder: Path) -> None:
+    """Remove what a killed process left of `write_atomic`; only under the folder's lock."""
+    for path in folder.rglob(".*.*"):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def waited_for(folder: Path, whom: str) -> Iterator[None]:
+    """Hold the lock of a folder, saying for whom one waits."""
+    held = lock(folder)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        warnings.warn(f"Waiting for {whom}.")
+        held.acquire()
+    try:
+        drop_half_written(folder)
+        yield
+    finally:
+        held.release()
 
 
 def dump_json(value: Any) -> str:

@@ -81,6 +81,10 @@ class Hooks:
         """Return the batch of step `run.step`. *first*; default: the epoch's shuffled, augmented batches."""
 
     @hookspec(firstresult=True)
+    def prepare_batch(self, run: Run, batch: Batch) -> Batch:
+        """Return the batch that the step trains on, say with a class mask set. *first*; default: as it is."""
+
+    @hookspec(firstresult=True)
     def train_step(self, run: Run, batch: Batch) -> bool:
         """Do one training step; return True. *first*; default: sample, forward, backward, update."""
 
@@ -117,6 +121,13 @@ class Hooks:
         """Choose from what was trained. *first*; default: the best `score` on the recipe's subset."""
 
     @hookspec(firstresult=True)
+    def specialize(self, run: Run, scenario: dict[str, str]) -> Choice:
+        """Choose for a scenario that the run was not asked about, without training. *first*
+
+        `scenario` may hold `budget` (see `nasbench.budget`) and `superclass`; `train` has been replayed.
+        """
+
+    @hookspec(firstresult=True)
     def score(self, run: Run, archs: list[Arch]) -> list[float]:
         """Say how good each architecture is, higher is better, without training. *first*
 
@@ -133,9 +144,11 @@ class Hooks:
 #: What each default calls, so that a composition can tell which hooks are reached at all.
 CALLS: dict[str, frozenset[str]] = {
     "search": frozenset({"train", "select"}),
-    "train": frozenset({"build_supernet", "make_optimizer", "next_batch", "train_step", "after_epoch"}),
+    "train": frozenset(
+        {"build_supernet", "make_optimizer", "next_batch", "prepare_batch", "train_step", "after_epoch"}
+    ),
     "train_step": frozenset({"sample_archs", "learning_rates", "compute_loss", "update"}),
     "select": frozenset({"score"}),
 }
 #: Hooks the harness itself calls.
-ROOTS = frozenset({"refuse", "run_started", "progress", "run_finished", "search", "evaluate"})
+ROOTS = frozenset({"refuse", "run_started", "progress", "run_finished", "search", "specialize", "evaluate"})

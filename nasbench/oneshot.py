@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from nasbench import hookimpl
+from nasbench import batch_norm, hookimpl
 from nasbench.plugins import Plugin, answerer
 from nasbench.records import Choice
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 class Defaults(Plugin):
     """Answers last to every hook, so that a method overrides as little as it needs."""
+
+    @hookimpl
+    def refuse(self, run: Run) -> str | None:
+        return batch_norm.refuse(run)
 
     @hookimpl(trylast=True)
     def search(self, run: Run) -> list[Choice]:
@@ -35,7 +39,8 @@ class Defaults(Plugin):
             run.net = run.hook.build_supernet(run=run)
             run.optimizer = run.hook.make_optimizer(run=run)
             for step in run.steps(run.recipe.train.epochs * run.steps_per_epoch):
-                run.hook.train_step(run=run, batch=run.hook.next_batch(run=run))
+                batch = run.hook.prepare_batch(run=run, batch=run.hook.next_batch(run=run))
+                run.hook.train_step(run=run, batch=batch)
                 if (step + 1) % run.steps_per_epoch == 0:
                     run.hook.after_epoch(run=run)
 
@@ -66,6 +71,10 @@ class Defaults(Plugin):
         start = (run.step % run.steps_per_epoch) * run.recipe.train.batch_size
         rows = order[start : start + run.recipe.train.batch_size].to(run.device)
         return run.data.training_batch(rows, run.generator("augment"))
+
+    @hookimpl(trylast=True)
+    def prepare_batch(self, batch: Batch) -> Batch:
+        return batch
 
     @hookimpl(trylast=True)
     def train_step(self, run: Run, batch: Batch) -> bool:
@@ -131,11 +140,11 @@ class Defaults(Plugin):
 
     @hookimpl(trylast=True)
     def score(self, run: Run, archs: list[Arch]) -> list[float]:
-        assert run.net is not None
         right = torch.zeros(len(archs), dtype=torch.int64, device=run.device)
         with torch.inference_mode():
+            subnets = batch_norm.subnets(run, archs)
             for batch in run.data.batches("valid", run.recipe.score.batch_size):
-                right += (run.forward(batch.images, archs).argmax(-1) == batch.labels).sum(1)
+                right += (subnets(batch.images).argmax(-1) == batch.labels).sum(1)
         return [100 * count / len(run.data.valid) for count in right.tolist()]
 
 

@@ -7,14 +7,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from nasbench.errors import BadInput
+from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json
 from nasbench.recipe import Recipe
 from nasbench.space import Arch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FORMAT = 1
 
@@ -28,6 +31,10 @@ class Choice:
     phase: str = "search"
     selected_on: str = ""
     """What the choice was made by, for example `validation top-1 of the supernet`."""
+    network: nn.Module | None = None
+    """The plain network with its weights, of the shape that `space.build(arch)` makes; kept beside the record."""
+    artefact: dict[str, Any] | None = None
+    """What the architecture's text form does not say, for example the channels kept; kept beside the record."""
 
 
 class Metric(BaseModel):
@@ -55,8 +62,12 @@ class Metric(BaseModel):
 def identity(recipe: Recipe, content_hash: str) -> str:
     """Eight hex digits that name a run: all that determines its result, but neither device nor place."""
     values = recipe.model_dump(mode="json", exclude={"device": True, "engine": {"threads", "checkpoint_seconds"}})
-    text = json.dumps({**values, "data": {**values["data"], "content": content_hash}}, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    return digest({**values, "data": {**values["data"], "content": content_hash}})
+
+
+def digest(values: dict[str, Any]) -> str:
+    """Eight hex digits of plain values."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 def folder_name(recipe: Recipe, key: str) -> str:
@@ -92,6 +103,25 @@ def read(path: Path) -> dict[str, Any]:
 def find(folder: Path) -> Iterator[Path]:
     """Every record below a folder."""
     yield from sorted({*folder.rglob("record.json"), *folder.glob("records/*.json")})
+
+
+def locate(runs: Path, text: str) -> Path:
+    """The record that a path, a run's folder or the beginning of a run's name or id stands for."""
+    path = Path(text)
+    if path.is_dir() and (path / "record.json").is_file():
+        return path / "record.json"
+    if path.is_file():
+        return path
+    found = [
+        p for p in find(runs) if p.parent.name.startswith(text) or p.parent.name.rpartition("-")[2].startswith(text)
+    ]
+    if not found:
+        raise unknown("run", text, [p.parent.name for p in find(runs)])
+    if len(found) > 1:
+        raise BadInput(
+            f"{text!r} stands for {len(found)} runs; say more of {found[0].parent.name} or {found[1].parent.name}."
+        )
+    return found[0]
 
 
 def metric(record: dict[str, Any], name: str, choice: int = 0) -> dict[str, Any] | None:

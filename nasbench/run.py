@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 import nasbench.oneshot
 from nasbench import records
 from nasbench.data import Data, load_images
 from nasbench.errors import BadInput
-from nasbench.files import write_atomic
+from nasbench.files import drop_half_written, lock, waited_for, write_atomic
 from nasbench.machine import cpu_name, keep_freed_memory, peak_memory, resolve_engine
+from nasbench.networks import save_files
 from nasbench.plugins import build, build_terms, compose, load, load_evaluators
 from nasbench.recipe import Recipe
 from nasbench.records import Choice, Metric
@@ -66,6 +67,12 @@ class Run:
     """The run that this one is a part of (see `child`)."""
     parts: dict[str, Run]
     """The parts of this run, by name."""
+    shared: list[str]
+    """Stages whose result is shared with other runs."""
+    finished: bool
+    """Whether the run is done and only replayed: a stage that is missing is then an error."""
+    forced: bool
+    """Whether shared stages are done anew."""
 
     def __init__(
         self,
@@ -87,6 +94,9 @@ class Run:
         self.state, self.info, self.scores, self.parts = {}, {}, {}, {}
         self.seconds: dict[str, float] = {}
         self.peak = 0
+        self.runs = folder.parent
+        self.shared: list[str] = []
+        self.finished = self.forced = False
         self._tracked: dict[str, Any] = {}
         self.scope = self._stage = ""
         self._store: Store | None = None
@@ -133,16 +143,44 @@ class Run:
 
     # ------------------------------------------------------------------ stages
 
-    def stage(self, name: str, work: Callable[[], T]) -> T:
+    def stage(self, name: str, work: Callable[[], T], shared: dict[str, Any] | None = None) -> T:
         """Do a part of the run once: a finished stage is replayed, an interrupted one goes on.
 
         `work` returns plain values. What it leaves in `run.net` and in the plugins' state is restored too.
+        A stage with `shared` is done once for all runs side by side that agree on seed, space, data, engine and
+        on these values, which are to hold whatever else `work` depends on; plugins' state is not kept for it.
         """
         if self._store is not None:
             raise RuntimeError(f"stage {name!r} inside stage {self._stage!r}: stages follow one another")
-        store, name = Store(self.folder / "stages" / name), self.scope + name
-        if name in self.seconds:
-            raise RuntimeError(f"stage {name!r} comes twice: each needs a name of its own")
+        if self.scope + name in self.seconds:
+            raise RuntimeError(f"stage {self.scope + name!r} comes twice: each needs a name of its own")
+        if shared is None:
+            return self._do(self.scope + name, self.folder / "stages" / name, work)
+        folder = (
+            self.runs / "shared" / f"{self.recipe.space}-{name}-s{self.recipe.seed}-{self._shared_key(name, shared)}"
+        )
+        self.shared.append(self.scope + name)
+        with waited_for(folder, f"another run that does the shared stage {name!r} in {folder}"):
+            if self.forced:
+                Store(folder).clear()
+            return self._do(self.scope + name, folder, work)
+
+    def _shared_key(self, name: str, values: dict[str, Any]) -> str:
+        recipe = self.recipe.model_dump(mode="json", include={"seed", "data", "engine"})
+        recipe["engine"] = {k: recipe["engine"][k] for k in ("precision", "memory_format")}
+        return records.digest(
+            {
+                **recipe,
+                "stage": self.scope + name,
+                "space": self.space.model_dump(mode="json")
+                | {"name": self.recipe.space, "allowed": self.space.allowed},
+                "content": self.data.content_hash,
+                "values": values,
+            }
+        )
+
+    def _do(self, name: str, folder: Path, work: Callable[[], T]) -> T:
+        store = Store(folder)
         self._stage, self._store, self._loops = name, store, 0
         self.state, self.info, self._tracked, self.step, self.total_steps = {}, {}, {}, 0, 0
         self.seconds[name], self._began = 0.0, time.perf_counter()
@@ -151,6 +189,8 @@ class Run:
             if done is not None:
                 self._restore(done)
                 return done["result"]
+            if self.finished:
+                raise BadInput(f"{self.folder} no longer holds the stage {name!r}; run its command again first.")
             self._seed_globally(-1)
             result = work()
             self.optimizer, self._tracked = None, {}  # they end with their stage
@@ -197,7 +237,8 @@ class Run:
         self._began = now
         self.peak = max(self.peak, peak_memory(self.device))
         state: dict[str, Any] = {"state": self.state, "seconds": self.seconds[self._stage], "peak": self.peak}
-        state["plugins"] = {name: plugin.state_dict(self) for name, plugin in self.plugins.items()}
+        if self._stage not in self.shared:
+            state["plugins"] = {name: plugin.state_dict(self) for name, plugin in self.plugins.items()}
         if self.net is not None:
             state["net"] = self.net.state_dict()
             state["structure"] = self.net.structure() if hasattr(self.net, "structure") else None
@@ -220,8 +261,8 @@ class Run:
             self.optimizer.load_state_dict(saved["optimizer"])
         for name, thing in saved["tracked"].items():
             self._tracked[name].load_state_dict(thing)
-        for name, plugin in self.plugins.items():
-            plugin.load_state_dict(self, saved["plugins"][name])
+        for name, state in saved.get("plugins", {}).items():
+            self.plugins[name].load_state_dict(self, state)
 
     def _named_groups(self) -> list[list[str | None]]:
         """The optimizer's groups by parameter name; None stands for a parameter that is not the net's."""
@@ -281,11 +322,16 @@ class Run:
     def forward(self, images: torch.Tensor, archs: Any) -> torch.Tensor:
         """Logits [n,B,K] of the supernet at the run's precision."""
         assert self.net is not None, "the supernet has not been built"
+        return self.predict(self.net, images, archs)
+
+    def predict(self, net: torch.nn.Module, *inputs: Any) -> torch.Tensor:
+        """What a network answers to images [B,C,H,W] and whatever else it takes, at the run's precision."""
+        images, *others = inputs
         if self.recipe.engine.precision == "float64":
             images = images.double()
         use_bfloat16 = self.recipe.engine.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16, cache_enabled=False):
-            logits: torch.Tensor = self.net(images, archs)
+            logits: torch.Tensor = net(images, *others)
         return logits.float() if use_bfloat16 else logits
 
     # ------------------------------------------------------------------ architectures
@@ -301,7 +347,8 @@ class Run:
         """
         if name not in self.parts:
             run = Run(self.recipe, space, self.data, self.truth, self.folder / "stages" / name, self.observers)
-            run.seconds, run.parent = self.seconds, self
+            run.seconds, run.shared, run.runs, run.parent = self.seconds, self.shared, self.runs, self
+            run.finished, run.forced = self.finished, self.forced
             run.scope = run._stage = f"{self.scope}{name}/"
             self.parts[name] = run
         return self.parts[name]
@@ -348,18 +395,15 @@ def execute(
     if path.exists() and not force:
         return records.read(path), path
     try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run.folder / ".lock").acquire(timeout=0)
+        held = lock(run.folder).acquire(timeout=0)
     except Timeout:
         raise BadInput(f"Another process is running {run.folder}; wait for it or use another --runs.") from None
-    except OSError as error:
-        raise BadInput(f"Cannot write into {run.folder} ({error.strerror}); choose another --runs.") from None
-    with lock:
+    with held:
         if force:
             path.unlink(missing_ok=True)
             shutil.rmtree(run.folder / "stages", ignore_errors=True)
-        for half_written in run.folder.rglob(".*.*"):  # by a process that was killed
-            half_written.unlink(missing_ok=True)
+            run.forced = True
+        drop_half_written(run.folder)
         record = _execute(run, key)
         write_atomic(path, records.dumps(record))
         run.hook.run_finished(run=run, record=record)
@@ -381,12 +425,13 @@ def _execute(run: Run, key: str) -> dict[str, Any]:
             mode="json", exclude={"device": True, "engine": {"threads", "checkpoint_seconds"}}
         ),
         "dataset_hash": run.data.content_hash,
-        "results": [_result(run, i, choice, metrics) for i, choice in enumerate(choices)],
+        "results": [result(run, i, choice, metrics) for i, choice in enumerate(choices)],
         "measured": _measured(run),
     }
 
 
-def _result(run: Run, index: int, choice: Choice, metrics: list[Metric]) -> dict[str, Any]:
+def result(run: Run, index: int, choice: Choice, metrics: list[Metric], folder: Path | None = None) -> dict[str, Any]:
+    """What a record says of a choice; its network and artefact are written below `folder` (the run's)."""
     mine = [m for m in metrics if m.choice == index]
     names = [m.name for m in mine]
     for name in names:
@@ -396,6 +441,7 @@ def _result(run: Run, index: int, choice: Choice, metrics: list[Metric]) -> dict
         "scenario": choice.scenario,
         "phase": choice.phase,
         "arch": run.space.format(choice.arch),
+        **save_files(choice, folder or run.folder, index),
         "metrics": [m.model_dump(exclude={"choice"}, exclude_none=False) for m in mine],
     }
 
@@ -404,6 +450,7 @@ def _measured(run: Run) -> dict[str, Any]:
     on_gpu = run.device.type == "cuda"
     return {
         "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
+        **({"shared": run.shared} if run.shared else {}),
         "peak_memory_bytes": max(peak_memory(run.device), *(each.peak for each in (run, *run.parts.values()))),
         "peak_memory_of": "allocator" if on_gpu else "process",
         "device": torch.cuda.get_device_name(run.device) if on_gpu else cpu_name(),

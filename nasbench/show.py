@@ -117,26 +117,59 @@ def record(record: dict[str, Any], path: Path, finished_before: bool = False) ->
         f"seed {record['recipe']['seed']}" + (", finished before (--force starts over)" if finished_before else ""),
         style="bold",
     )
-    for i, result in enumerate(record["results"]):
-        tau, baseline = metric(record, "kendall_tau", i), metric(record, "params_tau", i)
-        if tau:
-            line("Kendall's tau", f"{number(tau)}, 95 % over {tau['n']} architectures (subset {tau['subset']})")
-            line("  by parameter count", number(baseline))
-        line("pick", result["arch"])
-        if top1 := metric(record, "top1", i):
-            lost = number(metric(record, "regret", i), 2)
-            line("  true top-1", f"{top1['value']:.2f} %, {lost} below the best in the table")
-        if params := metric(record, "params", i):
-            density = metric(record, "accuracy_density", i)
-            per = f", {density['value']:,.1f} % per million" if density else ""
-            line("  parameters", f"{params['value']:,.0f}{per}")
+    if len(record["results"]) > 1:
+        console.print(scenarios(record))
+    else:
+        pick(record)
     measured = record["measured"]
-    line("time", ", ".join(f"{name} {s:.1f} s" for name, s in measured["seconds"].items()) or "none to speak of")
+    shared = measured.get("shared", ())
+    times = [f"{name} {s:.1f} s{' (shared)' if name in shared else ''}" for name, s in measured["seconds"].items()]
+    line("time", ", ".join(times) or "none to speak of")
     line("peak memory", f"{measured['peak_memory_bytes'] / 2**20:,.0f} MiB ({measured['peak_memory_of']})")
     line("record", str(path))
     tau, baseline = metric(record, "kendall_tau"), metric(record, "params_tau")
     if tau and baseline and None not in (tau["value"], baseline["value"]) and baseline["value"] >= tau["value"]:
         console.print("The parameter count, which costs no training, ranks these architectures better.", style="yellow")
+
+
+def pick(record: dict[str, Any]) -> None:
+    """The one choice of a run: how well the space was ranked, what was chosen and what it is worth."""
+    tau, baseline = metric(record, "kendall_tau"), metric(record, "params_tau")
+    if tau:
+        line("Kendall's tau", f"{number(tau)}, 95 % over {tau['n']} architectures (subset {tau['subset']})")
+        line("  by parameter count", number(baseline))
+    line("pick", record["results"][0]["arch"])
+    if top1 := metric(record, "top1"):
+        regret = metric(record, "regret")
+        below = f", {number(regret, 2)} below the best in the table" if regret else ""
+        line("  true top-1" if regret else "  test top-1", f"{number(top1, 2)} %{below}")
+    if params := metric(record, "params"):
+        density = metric(record, "accuracy_density")
+        per = f", {density['value']:,.1f} % per million" if density else ""
+        line("  parameters", f"{params['value']:,.0f}{per}")
+
+
+def scenarios(record: dict[str, Any]) -> str:
+    """The choices of a run for several scenarios, a line each; the record holds the architectures."""
+    columns = {"top-1 (%)": ("top1", 2, 1), "params (M)": ("params", 3, 1e6), "MAdds (M)": ("madds", 1, 1e6)}
+    rows = []
+    for i, result in enumerate(record["results"]):
+        row = {**result["scenario"], "phase": result["phase"]}
+        for title, (name, digits, unit) in columns.items():
+            found = metric(record, name, i)
+            row[title] = f"{found['value'] / unit:.{digits}f}" if found and found["value"] is not None else ""
+        rows.append(row)
+    return tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
+
+
+def specialized(result: dict[str, Any], folder: Path) -> None:
+    """What was chosen for one scenario, and where it lies."""
+    console.print(", ".join(f"{k} {v}" for k, v in result["scenario"].items()), style="bold")
+    line("architecture", result["arch"])
+    for m in result["metrics"]:
+        if m["value"] is not None:
+            line(m["name"], f"{m['value']:,.6g} {m['unit']}".rstrip())
+    line("network", str(folder))
 
 
 def line(name: str, text: str) -> None:

@@ -109,6 +109,11 @@ class Store:
     def write_step(self, step: int, state: dict[str, Any]) -> None:
         self.write(f"step-{step:09d}", state)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        for path in self.folder.glob("*.safetensors"):
+            path.unlink(missing_ok=True)
+
     def done(self) -> dict[str, Any] | None:
         """The final state, or None if the stage is not finished or the file is damaged."""
         return self._newest("done-*")

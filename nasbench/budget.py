@@ -1,0 +1,47 @@
+"""What a network may cost: `keep=0.4`, `madds=300M`, `params=2.5M`."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from nasbench.errors import BadInput, unknown
+
+UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
+#: What a budget may limit, with an example.
+NAMES = {"keep": "keep=0.4", "madds": "madds=300M", "params": "params=2.5M"}
+
+
+class Budget(NamedTuple):
+    """A limit: `keep` is the share of a layer's channels, `madds` and `params` are those of the network.
+
+    >>> Budget.parse("madds=300M")
+    Budget(name='madds', value=300000000.0)
+    >>> str(Budget.parse("keep=.40")), str(Budget("params", 2.5e6))
+    ('keep=0.4', 'params=2.5M')
+    """
+
+    name: str
+    value: float
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read a budget. Raises BadInput for another name, a value that is no number, or one out of range."""
+        name, _, number = text.strip().partition("=")
+        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)([KMG]?)", number.strip())
+        if name not in NAMES:
+            raise unknown("budget", text, NAMES.values())
+        if not match or (name == "keep" and match[2]):
+            raise BadInput(f"Cannot read the budget {text!r}; write it like {NAMES[name]}.")
+        value = float(match[1]) * UNITS[match[2]]
+        if value <= 0 or (name == "keep" and value > 1):
+            raise BadInput(
+                f"The budget {text!r} does not fit: expected {'0 < keep <= 1' if name == 'keep' else 'more than 0'}."
+            )
+        return cls(name, value)
+
+    def __str__(self) -> str:
+        for unit in ("G", "M", "K"):
+            if self.value >= UNITS[unit]:
+                return f"{self.name}={self.value / UNITS[unit]:.15g}{unit}"
+        return f"{self.name}={self.value:.15g}"
