@@ -15,6 +15,7 @@ from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json, write_atomic
 from nasbench.metrics import mean_interval
 from nasbench.plugins import build_terms, format_label, validated
+from nasbench.recipe import GROUPS
 from nasbench.records import metric
 from nasbench.reported import Paper
 
@@ -64,14 +65,22 @@ def tables(found: Iterable[tuple[str, dict[str, Any]]]) -> dict[Key, list[dict[s
 
 
 def settings(record: dict[str, Any]) -> dict[str, str]:
-    """All that determines a run but its seed, by dotted name."""
+    """All that determines a run but its seed, by dotted name.
+
+    A setting that an older record lacks has its default; the options of the terms stand in the method's label.
+    """
 
     def flat(name: str, value: Any) -> dict[str, str]:
         if not isinstance(value, dict):
             return {name: f"{value}"}
         return {k: v for key in sorted(value) for k, v in flat(f"{name}.{key}" if name else key, value[key]).items()}
 
-    return flat("", {**record["recipe"], "seed": None, "data.content": record["dataset_hash"]})
+    recipe = record["recipe"]
+    groups = {name: cls().model_dump(mode="json") | recipe.get(name, {}) for name, cls in GROUPS.items()}
+    for local in ("threads", "checkpoint_seconds"):
+        groups["engine"].pop(local, None)
+    options = {name: values for name, values in recipe["options"].items() if name == recipe["space"]}
+    return flat("", {**recipe, **groups, "options": options, "seed": None, "data.content": record["dataset_hash"]})
 
 
 def _labels(rows: list[list[tuple[str, dict[str, Any]]]]) -> list[str]:

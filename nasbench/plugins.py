@@ -25,6 +25,11 @@ GROUPS = {
 }
 
 
+#: `Field(..., json_schema_extra=LATER)` marks an option or a setting that older records lack: at its default it takes
+#: no part in a run's name, so that theirs stay as they are.
+LATER: dict[str, Any] = {"later": True}
+
+
 class Plugin(BaseModel):
     """Whatever can be registered: fields are options, marked methods are hooks, private fields are state.
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from nasbench.errors import BadInput, unknown
-from nasbench.plugins import Plugin, build, build_terms, format_label, load, parse_label, validated
+from nasbench.plugins import LATER, Plugin, build, build_terms, format_label, load, parse_label, validated
 
 Augmentation = Literal["flip", "crop", "cutout"]
 
@@ -71,6 +71,11 @@ class ScoreSettings(Settings):
     """Which architectures: table (every one with ground truth), all, random:N, FILE of numbers, or a subset's name."""
     batch_size: int = Field(256, ge=2)
     """Validation images a batch; batch statistics depend on it."""
+    batch_norm: Literal["batch", "recalibrated", "tracked"] = Field("batch", json_schema_extra=LATER)
+    """Whose mean and variance normalise a subnet: the batch's own, those of training images passed through it first
+    (as in SPOS), or the averages that the network kept while it was trained."""
+    recalibration_images: int | None = Field(None, ge=2, json_schema_extra=LATER)
+    """Training images that recalibration passes through each subnet; null takes all."""
     together: int = Field(8, ge=1)
     """Architectures scored in one call."""
 

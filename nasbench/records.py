@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json
+from nasbench.plugins import LATER, build, build_terms, load
 from nasbench.recipe import Recipe
 from nasbench.space import Arch
 
@@ -62,7 +63,21 @@ class Metric(BaseModel):
 def identity(recipe: Recipe, content_hash: str) -> str:
     """Eight hex digits that name a run: all that determines its result, but neither device nor place."""
     values = recipe.model_dump(mode="json", exclude={"device": True, "engine": {"threads", "checkpoint_seconds"}})
+    space = build(load("space", recipe.space), recipe.space, recipe.options[recipe.space])
+    plugins = {**build_terms(recipe.method, recipe.options), recipe.space: space}
+    values["options"] = {name: _without_later(plugins[name], values["options"][name]) for name in values["options"]}
+    values = _without_later(recipe, values)
     return digest({**values, "data": {**values["data"], "content": content_hash}})
+
+
+def _without_later(model: BaseModel, values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a model but for later ones (see LATER) at their default."""
+    kept = {}
+    for name, value in values.items():
+        mine, field_ = getattr(model, name), type(model).model_fields[name]
+        if field_.json_schema_extra != LATER or mine != field_.default:
+            kept[name] = _without_later(mine, value) if isinstance(mine, BaseModel) else value
+    return kept
 
 
 def digest(values: dict[str, Any]) -> str:

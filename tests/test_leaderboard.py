@@ -96,6 +96,15 @@ def test_runs_with_other_settings_are_rows_of_their_own() -> None:
     assert {row["n"] for row in found} == {"1"}
 
 
+def test_a_setting_that_an_older_record_lacks_has_its_default() -> None:
+    old, new = made(tau=0.1), made(tau=0.3, seed=1)
+    del old["recipe"]["score"]["batch_norm"], old["recipe"]["score"]["recalibration_images"]
+    (row,) = rows(old, new)
+    assert (row["method"], row["n"], row["Kendall's tau"]) == ("spos", "2", "0.200 ± 0.141")
+    found = rows(old, new, made("spos", 0.5, "score.batch_norm=recalibrated"))
+    assert [row["method"] for row in found] == ["spos, score.batch_norm=recalibrated", "spos, score.batch_norm=batch"]
+
+
 def test_what_cannot_be_compared_stands_in_tables_of_its_own(tmp_path: Path) -> None:
     found = [made(), made("spos", 0.5, "score.subset=all"), made("spos", 0.5, "score.subset=random:9")]
     keys = list(tables((str(i), record) for i, record in enumerate(found)))

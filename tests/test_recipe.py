@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from nasbench_cells import nb201
 from nasbench_tiny import tiny
 
-from nasbench import BadInput, data
+from nasbench import BadInput, data, records
 from nasbench.plugins import build_terms, load
-from nasbench.recipe import GROUPS, PRESETS, TrainSettings, merge, parse_set, read_config, resolve
+from nasbench.recipe import GROUPS, PRESETS, Recipe, TrainSettings, merge, parse_set, read_config, resolve
 from nasbench.records import identity
 
 
@@ -224,3 +224,19 @@ def test_place_and_device_are_no_part_of_it_and_all_else_is() -> None:
     assert len(set(ids[:3])) == 1
     assert len(set(ids)) == 1 + len(other)
     assert identity(resolve(**base), "") != identity(resolve(**base), "of other images")  # type: ignore[arg-type]
+
+
+def test_runs_keep_their_names_when_settings_are_added() -> None:
+    """A new setting is marked LATER, so that whoever gives an old command again gets the record it has."""
+    paths = sorted((Path(__file__).parents[1] / "leaderboards" / "records").glob("*.json"))
+    assert len(paths) > 30
+    for path in paths:
+        record = records.read(path)
+        assert identity(Recipe.model_validate(record["recipe"]), record["dataset_hash"]) == record["id"], path.name
+
+
+def test_a_later_setting_counts_once_it_is_used() -> None:
+    base = resolve("spos", "tiny", preset="test")
+    used = [{"batch_norm": "recalibrated"}, {"batch_norm": "tracked"}, {"recalibration_images": 50}]
+    ids = [identity(resolve("spos", "tiny", preset="test", sets={"score": values}), "") for values in used]
+    assert len({identity(base, ""), *ids}) == 4
