@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import NamedTuple
 
 from nasbench.errors import BadInput, unknown
 
-UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
+UNITS = {"G": Decimal(10**9), "M": Decimal(10**6), "K": Decimal(10**3), "": Decimal(1)}
 #: What a budget may limit, with an example.
 NAMES = {"keep": "keep=0.4", "madds": "madds=300M", "params": "params=2.5M"}
 
@@ -30,10 +31,10 @@ class Budget(NamedTuple):
         name, _, number = text.strip().partition("=")
         match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)([KMG]?)", number.strip())
         if name not in NAMES:
-            raise unknown("budget", text, NAMES.values())
+            raise unknown("budget", name, NAMES)
         if not match or (name == "keep" and match[2]):
             raise BadInput(f"Cannot read the budget {text!r}; write it like {NAMES[name]}.")
-        value = float(match[1]) * UNITS[match[2]]
+        value = float(Decimal(match[1]) * UNITS[match[2]])
         if value <= 0 or (name == "keep" and value > 1):
             raise BadInput(
                 f"The budget {text!r} does not fit: expected {'0 < keep <= 1' if name == 'keep' else 'more than 0'}."
@@ -41,7 +42,6 @@ class Budget(NamedTuple):
         return cls(name, value)
 
     def __str__(self) -> str:
-        for unit in ("G", "M", "K"):
-            if self.value >= UNITS[unit]:
-                return f"{self.name}={self.value / UNITS[unit]:.15g}{unit}"
-        return f"{self.name}={self.value:.15g}"
+        value = Decimal(repr(self.value))
+        unit = next((unit for unit, size in UNITS.items() if value >= size), "")
+        return f"{self.name}={(value / UNITS[unit]).normalize():f}{unit}"

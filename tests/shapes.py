@@ -14,6 +14,7 @@ from nasbench_tiny.tiny_networks import Supernet
 from pydantic import PrivateAttr
 
 from nasbench import Arch, Choice, Method, Mixture, Modifier, Run, hookimpl
+from nasbench.budget import Budget
 from nasbench.hookspecs import CALLS
 from nasbench.oneshot import score_subset
 
@@ -152,6 +153,40 @@ class Scenarios(Uniform):
         return [Choice(arch, scenario={"params": budget}) for budget, arch in zip(budgets, best, strict=True)]
 
 
+class Backbone(Uniform):
+    """One network trained in a stage that other methods share, cut out of it for each budget, or for another later."""
+
+    calls: ClassVar[frozenset[str]] = CALLS["train"]
+
+    tune: int = 3
+    """Steps of fine-tuning, which are the method's own."""
+
+    @hookimpl
+    def train(self, run: Run) -> bool:
+        run.stage("backbone", lambda: self.fit(run, 6), shared={"train": run.recipe.train.model_dump(mode="json")})
+        run.stage("tune", lambda: self.fit(run, self.tune))
+        return True
+
+    def fit(self, run: Run, steps: int) -> None:
+        run.net = run.net or run.hook.build_supernet(run=run)
+        run.optimizer = run.hook.make_optimizer(run=run)
+        for _ in run.steps(steps):
+            run.hook.train_step(run=run, batch=run.hook.next_batch(run=run))
+
+    @hookimpl
+    def select(self, run: Run) -> list[Choice]:
+        return [self.specialize(run, {"budget": f"params={budget}K"}) for budget in (1.3, 1.6, 2.1)]
+
+    @hookimpl
+    def specialize(self, run: Run, scenario: dict[str, str]) -> Choice:
+        limit = Budget.parse(scenario["budget"]).value
+        fitting = [arch for arch in run.space.architectures() if run.space.cost(arch)["params"] <= limit]
+        arch = max(fitting, key=lambda arch: run.space.cost(arch)["params"])
+        with run.seeded(f"network {arch}"):
+            network = run.space.build(arch)
+        return Choice(arch, scenario, network=network, artefact={"decisions": list(arch)})
+
+
 class TrainingFree(Method):
     """Scores freshly initialised networks by the norm of their gradient."""
 
@@ -230,6 +265,7 @@ METHODS = {
     "shrinking": Shrinking,
     "bilevel": Bilevel,
     "scenarios": Scenarios,
+    "backbone": Backbone,
     "training-free": TrainingFree,
     "table-only": TableOnly,
     "parts": Parts,

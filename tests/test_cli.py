@@ -20,7 +20,20 @@ import yaml
 from nasbench.recipe import PRESETS, read_config, resolve
 from tests.command import Result, nasbench
 
-COMMANDS = ["", "run", "list", "config", "query", "leaderboard", "compare", "check", "data", "data list", "data add"]
+COMMANDS = [
+    "",
+    "run",
+    "list",
+    "config",
+    "query",
+    "leaderboard",
+    "compare",
+    "specialize",
+    "check",
+    "data",
+    "data list",
+    "data add",
+]
 RUN = "run -m spos+ms -s tiny --preset test"
 CONV3 = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
