@@ -98,6 +98,19 @@ def _best(k: int, values: Sequence[float]) -> list[int]:
     return sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
 
 
+def improvements(values: Sequence[float]) -> list[int]:
+    """Indices of the values that are above all before them: the steps of `the best so far`.
+
+    >>> improvements([3, 1, 3, 5, 4])
+    [0, 3]
+    """
+    steps: list[int] = []
+    for i, value in enumerate(values):
+        if not steps or value > values[steps[-1]]:
+            steps.append(i)
+    return steps
+
+
 def complexity_bias_inferred(
     complexity: Sequence[float], scores: Sequence[float], truth: Sequence[float]
 ) -> float | None:

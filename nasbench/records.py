@@ -56,6 +56,8 @@ class Metric(BaseModel):
     """Upper end of a 95 % interval."""
     n: int | None = None
     """How many architectures the number is over."""
+    curve: dict[str, list[int | float]] | None = None
+    """How the value came about, column by column; a record leaves it out where there is none."""
     choice: int = 0
     """Which of the run's choices it belongs to."""
 

@@ -63,6 +63,8 @@ class Run:
     """What the running stage reports of its last step: loss, learning rate."""
     scores: dict[Arch, float]
     """What `score_subset` found."""
+    queries: list[Arch]
+    """What a search has looked up in the ground truth, in that order."""
     parent: Run | None = None
     """The run that this one is a part of (see `child`)."""
     parts: dict[str, Run]
@@ -91,7 +93,7 @@ class Run:
         others[f"space {recipe.space}"] = space
         self.manager: pluggy.PluginManager = compose(self.plugins, others, nasbench.oneshot.Defaults())
         self.hook = self.manager.hook
-        self.state, self.info, self.scores, self.parts = {}, {}, {}, {}
+        self.state, self.info, self.scores, self.queries, self.parts = {}, {}, {}, [], {}
         self.seconds: dict[str, float] = {}
         self.peak = 0
         self.runs = folder.parent
@@ -442,7 +444,7 @@ def result(run: Run, index: int, choice: Choice, metrics: list[Metric], folder: 
         "phase": choice.phase,
         "arch": run.space.format(choice.arch),
         **save_files(choice, folder or run.folder, index),
-        "metrics": [m.model_dump(exclude={"choice"}, exclude_none=False) for m in mine],
+        "metrics": [m.model_dump(exclude={"choice", *(() if m.curve else ("curve",))}) for m in mine],
     }
 
 

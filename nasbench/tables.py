@@ -42,7 +42,7 @@ class Table:
     """True accuracies of some or all architectures of a space.
 
     `numbers` [R] int64 are the architectures (see `SearchSpace.number`), ascending; `columns` maps a
-    `Column` to [R] float64 top-1 accuracies in percent; `subsets` names boolean masks [R].
+    `Column` to [R] float64 top-1 accuracies in percent, NaN where there is none; `subsets` names boolean masks [R].
     """
 
     name: str
@@ -52,6 +52,10 @@ class Table:
     columns: dict[Column, np.ndarray]
     subsets: dict[str, np.ndarray] = field(default_factory=dict)
     source: str = ""
+    epochs: int | None = None
+    """The training length whose accuracies are the truth; None where there is only one."""
+    seconds: dict[str, np.ndarray] = field(default_factory=dict)
+    """For a dataset, [R] float64 seconds that training one network for that length takes, where it is known."""
 
     @cached_property
     def _rows(self) -> dict[int, int]:
@@ -68,8 +72,9 @@ class Table:
         return [self.space.from_number(int(n)) for n in self.numbers]
 
     def column(self, split: str, dataset: str) -> np.ndarray:
-        """The mean column of a split. Raises BadInput if there is none or more than one."""
+        """The mean column of a split, after the table's `epochs`. Raises BadInput if there is none or more than one."""
         found = [c for c in self.columns if (c.split, c.dataset, c.seed) == (split, dataset, "mean")]
+        found = [c for c in found if self.epochs in (None, c.epochs)]
         if len(found) != 1:
             have = ", ".join(map(str, self.columns)) or "none"
             raise BadInput(f"The table {self.name} has no single mean {split} accuracy on {dataset}; it has {have}.")
@@ -84,8 +89,16 @@ class Table:
             missing = self.space.format(self.space.from_number(error.args[0]))
             raise BadInput(f"The table {self.name} does not hold {missing}.") from None
 
+    def has(self, split: str, dataset: str) -> bool:
+        """Whether `query` can answer for a split."""
+        return any((c.split, c.dataset, c.seed) == (split, dataset, "mean") for c in self.columns)
+
+    def training_seconds(self, archs: list[Arch], dataset: str) -> list[float]:
+        """Seconds that training each of these alone takes; `seconds` must have the dataset."""
+        return [float(self.seconds[dataset][self._rows[self.space.number(arch)]]) for arch in archs]
+
     def everything(self, arch: Arch) -> list[dict[str, Any]]:
-        """Every number known of an architecture, each with its labels."""
+        """Every number known of an architecture, each with its labels; a seed it was not trained with is left out."""
         row = self._rows.get(self.space.number(arch))
         if row is None:
             return []
@@ -99,6 +112,7 @@ class Table:
                 "params": self.space.cost(arch)["params"],
             }
             for column, v in self.columns.items()
+            if not np.isnan(v[row])
         ]
 
     # ------------------------------------------------------------------ storage
@@ -107,9 +121,11 @@ class Table:
         """Write one safetensors file, atomically."""
         arrays = {"numbers": self.numbers.astype(np.int64)}
         arrays |= {f"column:{c}": v.astype(np.float64) for c, v in self.columns.items()}
+        arrays |= {f"seconds:{d}": v.astype(np.float64) for d, v in self.seconds.items()}
         arrays |= {f"subset:{n}": v.astype(np.bool_) for n, v in self.subsets.items()}
         network = json.dumps(self.space.model_dump(mode="json"))
         meta = {"name": self.name, "space": self.space.name, "network": network, "source": self.source}
+        meta["epochs"] = json.dumps(self.epochs)
         write_atomic(path, save(arrays, meta))
 
     @classmethod
@@ -122,7 +138,17 @@ class Table:
             pick = lambda kind: {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}  # noqa: E731
             columns = {Column.parse(k): v for k, v in pick("column:").items()}
             network = space.with_(allowed={}, **json.loads(meta["network"]))
-            return cls(meta["name"], network, arrays["numbers"], columns, pick("subset:"), meta["source"])
+            epochs = json.loads(meta.get("epochs", "null"))
+            return cls(
+                meta["name"],
+                network,
+                arrays["numbers"],
+                columns,
+                pick("subset:"),
+                meta["source"],
+                epochs,
+                pick("seconds:"),
+            )
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise BadInput(
                 f"The table {path} cannot be read ({error}); add it again with `nasbench data add {space.name} FILE`."

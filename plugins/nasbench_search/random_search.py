@@ -23,7 +23,7 @@ class RandomSearch(Method):
     def search(self, run: Run) -> list[Choice]:
         assert run.truth is not None
         pool = [arch for arch in run.truth.architectures() if arch in run.space]
-        archs = run.rng("archs").sample(pool, min(self.queries, len(pool)))
+        archs = run.queries = run.rng("archs").sample(pool, min(self.queries, len(pool)))
         accuracies = run.truth.query(archs, "valid", run.recipe.target)
         best = max(range(len(archs)), key=accuracies.__getitem__)
         return [Choice(archs[best], selected_on=f"validation top-1 in the table, {len(archs)} queries")]

@@ -39,6 +39,7 @@ class RegularizedEvolution(Method):
         rng, table = run.rng("evolution"), [arch for arch in run.truth.architectures() if arch in run.space]
         seen: dict[Arch, float] = {}
         alive: deque[Arch] = deque(maxlen=self.population)
+        run.queries = []
         for _ in range(self.cycles):
             if len(alive) < self.population:
                 child = rng.choice(table)
@@ -46,6 +47,7 @@ class RegularizedEvolution(Method):
                 parent = max(rng.choices(alive, k=self.sample), key=seen.__getitem__)
                 child = self.mutate(run, parent, table, rng)
             alive.append(child)  # a full deque drops its oldest
+            run.queries.append(child)
             seen[child] = run.truth.query([child], "valid", run.recipe.target)[0]
         best = max(seen, key=seen.__getitem__)
         return [Choice(best, selected_on=f"validation top-1 in the table, {self.cycles} queries")]
