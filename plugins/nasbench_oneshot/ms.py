@@ -73,6 +73,7 @@ class MS(Modifier):
         if self._owner != (run.optimizer, run.net):  # another stage, or a net of another shape: no momentum yet
             self._banks, self._owner = {}, (run.optimizer, run.net)
         run.optimizer.state = self._banks.setdefault(self._cluster, defaultdict(dict))
+        run.state["cluster"] = self._cluster  # for whoever looks on
         return (yield)
 
     @hookimpl
