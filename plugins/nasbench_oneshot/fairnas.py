@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from nasbench import Arch, Method, Run, hookimpl
+from nasbench.plugins import LATER
 
 
 class FairNAS(Method):
@@ -12,9 +15,13 @@ class FairNAS(Method):
     n, so its options are active equally often or once more: fairness is strict where the counts are equal.
     """
 
+    official_bug_compat: bool = Field(False, json_schema_extra=LATER)
+    """Control: draw the permutations once an epoch, as the code of a later paper (PA&DA) does by mistake."""
+
     @hookimpl
     def sample_archs(self, run: Run) -> list[Arch]:
-        rng, n = run.rng("archs"), max(map(len, run.space.options))
+        rng = run.rng("archs", run.epoch if self.official_bug_compat else run.step)
+        n = max(map(len, run.space.options))
         columns = [
             [o for _ in range(0, n, len(options)) for o in rng.sample(options, len(options))][:n]
             for options in run.space.options

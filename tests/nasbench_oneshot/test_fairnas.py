@@ -43,7 +43,7 @@ class Uneven(SearchSpace):
 
 def draw(space: SearchSpace, step: int) -> list[Arch]:
     """What FairNAS samples at a step; it asks a run for its space and a generator only."""
-    run: Any = SimpleNamespace(space=space, rng=lambda purpose: python_stream(0, purpose, step))
+    run: Any = SimpleNamespace(space=space, step=step, rng=lambda purpose, step: python_stream(0, purpose, step))
     return FairNAS().sample_archs(run)
 
 
@@ -97,6 +97,24 @@ def test_the_permutations_are_drawn_afresh_at_every_step(train: Train) -> None:
     assert len(steps) == len(drawn) == 20
     # Independent between edges as well: equal columns would be five architectures forever.
     assert len({arch for step in steps for arch in step.archs}) > 90
+
+
+@pytest.mark.invariant("fairnas", 7)
+def test_official_bug_compat_trains_the_same_subnets_for_a_whole_epoch(train: Train) -> None:
+    steps = train("fairnas[official_bug_compat=true]", "nb201", train={"epochs": 5, "batch_size": 8}).steps
+    assert len(steps) == 25
+    epochs = [{tuple(step.archs) for step in steps[i : i + 5]} for i in range(0, 25, 5)]
+    assert [len(epoch) for epoch in epochs] == [1] * 5
+    assert len(set.union(*epochs)) == 5  # each epoch draws its own
+    for step in steps:
+        assert [sorted(column) for column in zip(*step.archs, strict=True)] == [[0, 1, 2, 3, 4]] * 6
+
+
+@pytest.mark.invariant("fairnas", 8)
+def test_the_other_official_bug_is_a_rate_that_never_falls(train: Train) -> None:
+    constant = train("fairnas", train={"epochs": 3, "schedule": "constant"})
+    assert [step.group["lr"] for step in constant.steps] == pytest.approx([0.05] * 12, abs=1e-15)
+    assert close(constant.weights, algorithm(constant, lambda arch, t: 0.05))
 
 
 def test_all_permutations_of_an_edge_are_equally_likely() -> None:
