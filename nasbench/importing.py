@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
+
+import numpy as np
 
 from nasbench import home, tables
 from nasbench.errors import BadInput
@@ -11,13 +14,22 @@ from nasbench.plugins import discover, load
 
 
 def add_table(space: str, path: Path) -> str:
-    """Verify and store the ground truth of a space; says what was stored."""
-    if not path.is_file():
-        raise BadInput(f"{path} is no file; expected the ground truth of the search space {space}.")
-    table = load("space", space)().read_ground_truth(path)
+    """Verify and store the ground truth of a space; says what was stored.
+
+    Named subsets of the table that was there are kept, since not every form of it names them.
+    """
+    if not path.exists():
+        raise BadInput(f"{path} does not exist; expected the ground truth of the search space {space}.")
+    made = load("space", space)()
+    table = made.read_ground_truth(path)
+    with contextlib.suppress(BadInput):  # one that cannot be read is replaced
+        old = tables.stored(made)
+        if old is not None and np.array_equal(old.numbers, table.numbers):
+            table.subsets.update({name: rows for name, rows in old.subsets.items() if name not in table.subsets})
     destination = tables.stored_path(space)
     table.save(destination)
-    return f"{len(table):,} architectures, {', '.join(map(str, table.columns))} -> {destination}"
+    subsets = f"; subsets {', '.join(table.subsets)}" if table.subsets else ""
+    return f"{len(table):,} architectures, {', '.join(map(str, table.columns))}{subsets} -> {destination}"
 
 
 def add_images(name: str, path: Path, target: str | None) -> str:

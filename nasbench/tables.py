@@ -31,6 +31,11 @@ class Column(NamedTuple):
     def __str__(self) -> str:
         return f"{self.dataset}/{self.split}/{self.epochs}/{self.seed}"
 
+    @property
+    def place(self) -> tuple[str, str, int, bool, str]:
+        """What a list of columns is sorted by: the longest training first, the mean before its seeds."""
+        return self.dataset, self.split, -self.epochs, self.seed != "mean", self.seed
+
     @classmethod
     def parse(cls, text: str) -> Column:
         dataset, split, epochs, seed = text.split("/")
@@ -136,7 +141,8 @@ class Table:
                 meta = file.metadata() or {}
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
             pick = lambda kind: {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}  # noqa: E731
-            columns = {Column.parse(k): v for k, v in pick("column:").items()}
+            found = {Column.parse(k): v for k, v in pick("column:").items()}
+            columns = {c: found[c] for c in sorted(found, key=lambda c: c.place)}
             network = space.with_(allowed={}, **json.loads(meta["network"]))
             epochs = json.loads(meta.get("epochs", "null"))
             return cls(

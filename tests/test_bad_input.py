@@ -209,7 +209,7 @@ CASES = {
         "data add nb201 t.csv", "as 4; expected 3", files={"t.csv": lambda: truth(twist=set_item(1, 4))}
     ),
     "accuracy above 100": Case(
-        "data add nb201 t.csv", "cifar10_valid", "0..100", files={"t.csv": lambda: truth(twist=set_item(2, 101))}
+        "data add nb201 t.csv", "cifar10/valid", "0..100", files={"t.csv": lambda: truth(twist=set_item(2, 101))}
     ),
     "truth of tiny": Case("data add tiny t.csv", "tiny", files={"t.csv": "arch\n"}),
     "target of a table": Case("data add nb201 t.csv --target cifar10", "--target", files={"t.csv": ""}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,14 @@ def test_two_training_lengths_are_not_mixed_up() -> None:
         table.column("test", "digits")
 
 
+def test_the_truth_is_of_the_tables_own_training_length() -> None:
+    table = replace(made(), epochs=10)
+    table.columns[Column("digits", "test", 90, "mean")] = np.zeros(4)
+    assert table.query([Tiny().from_number(3)], "test", "digits") == [3.5]
+    with pytest.raises(BadInput, match="no single mean test accuracy on digits"):
+        replace(table, epochs=11).column("test", "digits")
+
+
 def test_an_architecture_that_is_not_there_is_named() -> None:
     with pytest.raises(BadInput, match="made does not hold layer0=skip layer1=skip layer2=skip"):
         made().query([(0, 0, 0)], "test", "digits")
@@ -81,15 +90,28 @@ def test_everything_is_labelled() -> None:
     assert table.everything((0, 0, 0)) == []
 
 
+def test_a_seed_that_an_architecture_was_not_trained_with_is_left_out() -> None:
+    table = made()
+    table.columns[Column("digits", "test", 10, "1")] = np.array([np.nan, 1, 2, 3])
+    seeds = [[row["seed"] for row in table.everything(Tiny().from_number(n))] for n in (3, 5)]
+    assert seeds == [["mean", "mean", "0"], ["mean", "mean", "0", "1"]]
+
+
 # ---------------------------------------------------------------------- storage
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
     """With the size of its networks, which the asking space does not decide."""
-    table = made(few=np.array([True, False, False, True]))
+    table = replace(made(few=np.array([True, False, False, True])), epochs=10)
     table.save(tmp_path / "t.safetensors")
     back = Table.load(tmp_path / "t.safetensors", Tiny(width=32, allowed={"layer0": [1]}))
     assert (back.name, back.source, back.space) == (table.name, table.source, table.space)
+    assert back.epochs == 10
+    assert [str(column) for column in back.columns] == [
+        "digits/test/10/mean",
+        "digits/test/10/0",
+        "digits/valid/10/mean",
+    ]
     assert np.array_equal(back.numbers, table.numbers)
     assert back.columns.keys() == table.columns.keys()
     for column, values in table.columns.items():
@@ -143,6 +165,20 @@ def test_the_real_table_is_added_and_found(shared_data: Path, home: Path) -> Non
     archs = [NB201().parse(row["arch"]) for row in rows]
     assert table.query(archs, "valid", "cifar100") == [float(row["cifar100_valid"]) for row in rows]
     assert (home / "tables" / "nb201.safetensors").stat().st_size < 1_000_000
+
+
+def test_named_subsets_are_kept_when_a_table_is_added_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is of the same architectures, and can be read."""
+    monkeypatch.setattr(Tiny, "read_ground_truth", lambda self, path: replace(made(), name="tiny"))
+    place = tables.stored_path("tiny")
+    made(few=np.array([True, False, False, True])).save(place)
+    assert "; subsets few -> " in add_table("tiny", tmp_path)
+    assert Table.load(place, Tiny()).subsets["few"].tolist() == [True, False, False, True]
+    other = np.array([1, 2, 3, 4])
+    replace(made(few=np.array([True, False, False, True])), numbers=other).save(place)
+    assert "subsets" not in add_table("tiny", tmp_path)
+    place.write_bytes(b"junk")
+    assert "subsets" not in add_table("tiny", tmp_path)
 
 
 # ---------------------------------------------------------------------- tables of the project's own

@@ -159,6 +159,6 @@ class NB201(SearchSpace):
         return ["digits", *TRAINED]
 
     def read_ground_truth(self, path: Path) -> Table:
-        from nasbench_cells.nb201_truth import read_csv
+        from nasbench_cells.nb201_truth import read
 
-        return read_csv(path, self)
+        return read(path, self)

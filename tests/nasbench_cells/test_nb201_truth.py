@@ -105,10 +105,12 @@ def edit(row: int, column: int, text: str) -> Damage:
         (edit(5, 1, "|conv~0|"), "Cannot read the nb201 architecture"),
         (edit(5, 2, "15625"), "numbers .* as 15625; expected"),
         (edit(5, 4, "high"), "is damaged"),
-        (edit(5, 4, "nan"), "accuracies outside 0..100 in cifar10_test"),
-        (edit(5, 5, "-1"), "accuracies outside 0..100 in cifar100_valid"),
+        (edit(5, 4, "nan"), r"has no test accuracy of \|.*\| on cifar10\."),
+        (edit(5, 5, "nan"), r"has no valid accuracy of \|.*\| on cifar100\."),
+        (edit(5, 4, "inf"), "accuracies outside 0..100 in cifar10/test/200/mean"),
+        (edit(5, 5, "-1"), "accuracies outside 0..100 in cifar100/valid/200/mean"),
         (edit(5, 4, "99.5"), "has 99.50 as the best cifar10 test accuracy; the benchmark's is 94.37"),
-        (edit(78, 8, "1.0"), "as the best imagenet16_120 test accuracy; the benchmark's is 47.31"),
+        (edit(78, 8, "1.0"), "as the best imagenet16-120 test accuracy; the benchmark's is 47.31"),
     ],
 )
 def test_a_table_that_is_not_the_benchmarks_is_refused(
@@ -123,7 +125,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_bytes(bytes(range(256)) * 50)
     with pytest.raises(BadInput, match="cannot be read"):
         SPACE.read_ground_truth(tmp_path / "table.csv")
-    with pytest.raises(BadInput, match=r"cannot be read|is no file"):
+    with pytest.raises(BadInput, match=r"has no file meta|takes the package"):
         SPACE.read_ground_truth(tmp_path)
 
 
