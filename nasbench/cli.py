@@ -270,10 +270,11 @@ def compare(
 
     A difference whose 95 % interval contains 0 is not called one.
     """
-    from nasbench import leaderboard as boards
     from nasbench import show
+    from nasbench.comparison import compare as compared
+    from nasbench.leaderboard import read_all
 
-    for one in boards.compare(boards.read_all(runs), a, b, metric):
+    for one in compared(read_all(runs), a, b, metric):
         show.comparison(one)
 
 

@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tabulate import tabulate
 
@@ -14,26 +14,25 @@ from nasbench import records, reported
 from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json, write_atomic
 from nasbench.metrics import mean_interval
-from nasbench.plugins import build_terms, format_label, validated
+from nasbench.plugins import validated
 from nasbench.recipe import GROUPS
-from nasbench.records import metric
 from nasbench.reported import Paper
 
 FORMATS = {"md": "pipe", "csv": "csv", "latex": "latex_booktabs"}
 Key = tuple[str, str, str, str, str]
-#: Column title, metric, digits.
+#: Column title, metric, digits; a column that no row has is left out.
 COLUMNS = (
     ("Kendall's tau", "kendall_tau", 3),
     ("tau by params", "params_tau", 3),
     ("true top-1 (%)", "top1", 2),
+    ("retention (%)", "retention", 1),
     ("params (M)", "params", 3),
+    ("MAdds (M)", "madds", 1),
     ("density (%/M)", "accuracy_density", 1),
 )
+MILLIONS = {"params", "madds"}
 #: Likewise, for what papers print.
 REPORTED = (("reported tau (paper)", "kendall_tau", 3), ("reported top-1 (paper)", "top1", 2))
-#: Metrics of which more, and of which less, is better; of any other only higher and lower can be said.
-MORE = {"kendall_tau", "kendall_tau_reduced", "spearman", "precision_at_10", "top1", "accuracy_density"}
-LESS = {"best_rank_at_10", "regret", "params", "madds"}
 
 
 def read_all(folder: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -54,12 +53,22 @@ def key_of(record: dict[str, Any]) -> Key:
 
 
 def tables(found: Iterable[tuple[str, dict[str, Any]]]) -> dict[Key, list[dict[str, Any]]]:
-    """For each table its rows, best tau first; runs that differ only by seed are one row."""
+    """For each table its rows: scenario by scenario, then best tau or top-1 first.
+
+    Runs that differ only by seed are one row; one that chose for several scenarios or phases is one row for each.
+    """
     groups: dict[Key, dict[str, list[tuple[str, dict[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
     for path, record in found:
         groups[key_of(record)][dump_json(settings(record))].append((path, record))
     return {
-        key: sorted(map(_row, _labels(list(rows.values())), rows.values()), key=_rank)
+        key: sorted(
+            (
+                row
+                for label, runs in zip(_labels(list(rows.values())), rows.values(), strict=True)
+                for row in _rows(label, runs)
+            ),
+            key=_rank,
+        )
         for key, rows in sorted(groups.items())
     }
 
@@ -94,27 +103,35 @@ def _labels(rows: list[list[tuple[str, dict[str, Any]]]]) -> list[str]:
     return labels
 
 
-def _rank(row: dict[str, Any]) -> tuple[float, float, str]:
+def _rank(row: dict[str, Any]) -> tuple[str, str, float, float, str]:
     order = [row["values"][name] for name in ("kendall_tau", "top1")]
     tau, top1 = (-statistics.fmean(v) if v else 0.0 for v in order)
-    return tau, top1, row["method"]
+    return " ".join(row["scenario"].values()), row["phase"], tau, top1, row["method"]
 
 
-def _row(label: str, runs: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+def _rows(label: str, runs: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One row for each scenario and phase that any of these runs, which differ by seed alone, chose for."""
     runs = sorted(runs, key=lambda r: r[1]["recipe"]["seed"])
-    values = {
-        name: [m["value"] for _, r in runs if (m := metric(r, name)) and m["value"] is not None]
-        for _, name, _ in COLUMNS
-    }
+    found: dict[tuple[str, str], list[tuple[str, dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+    for path, record in runs:
+        for result in record["results"]:
+            found[dump_json(result["scenario"]), result["phase"]].append((path, record, result))
+    return [_row(label, phase, each) for (_, phase), each in found.items()]
+
+
+def _row(label: str, phase: str, found: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    every = [{m["name"]: m["value"] for m in result["metrics"] if m["value"] is not None} for _, _, result in found]
     return {
         "method": label,
-        "values": values,
-        "seeds": [r["recipe"]["seed"] for _, r in runs],
-        "records": [r for _, r in runs],
-        "minutes": [sum(r["measured"]["seconds"].values()) / 60 for _, r in runs],
-        "devices": sorted({f"{r['measured']['device']}, {r['measured']['threads']} threads" for _, r in runs}),
-        "dates": sorted({r["measured"]["date"][:10] for _, r in runs}),
-        "paths": [path for path, _ in runs],
+        "scenario": {name: str(value) for name, value in found[0][2]["scenario"].items()},
+        "phase": phase,
+        "values": {name: [m[name] for m in every if name in m] for _, name, _ in COLUMNS},
+        "metrics": {r["recipe"]["seed"]: metrics for (_, r, _), metrics in zip(found, every, strict=True)},
+        "seeds": [r["recipe"]["seed"] for _, r, _ in found],
+        "minutes": [sum(r["measured"]["seconds"].values()) / 60 for _, r, _ in found],
+        "devices": sorted({f"{r['measured']['device']}, {r['measured']['threads']} threads" for _, r, _ in found}),
+        "dates": sorted({r["measured"]["date"][:10] for _, r, _ in found}),
+        "paths": [path for path, _, _ in found],
     }
 
 
@@ -133,14 +150,24 @@ def _interval(values: list[float]) -> str:
 
 def cells(row: dict[str, Any]) -> dict[str, str]:
     """One row as text, a column each."""
-    text = {"method": row["method"]}
+    text = {**row["scenario"], "phase": row["phase"], "method": row["method"]}
+    judged = "kendall_tau" if row["values"]["kendall_tau"] else "top1"
     for title, name, digits in COLUMNS:
-        text[title] = _spread(row["values"][name], digits, 1e6 if name == "params" else 1.0)
-        if name == "kendall_tau":
+        text[title] = _spread(row["values"][name], digits, 1e6 if name in MILLIONS else 1.0)
+        if name == judged:
             text["95 % interval"] = _interval(row["values"][name])
     text["minutes"] = _spread(row["minutes"], 1)
     text["n"] = str(len(row["seeds"]))
     return text
+
+
+def _filled(body: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The same rows without the columns that say nothing: those without a value, and a phase that all share."""
+    titles = list(dict.fromkeys(title for text in body for title in text))
+    idle = {title for title in titles if not any(text.get(title) for text in body)}
+    if len({text["phase"] for text in body}) == 1:
+        idle.add("phase")
+    return [{title: text.get(title, "") for title in titles if title not in idle} for text in body]
 
 
 def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Sequence[Paper] = ()) -> str:
@@ -148,7 +175,7 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     space, target, dataset, preset, subset = key
-    body, cited = [cells(row) for row in rows], dict[str, str]()
+    body, cited = _filled([cells(row) for row in rows]), dict[str, str]()
     for title, name, digits in REPORTED:
         printed = [reported.find(papers, row["method"], space, target, name) for row in rows]
         if any(printed):
@@ -162,10 +189,11 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
     for row, text in zip(rows, body, strict=True):
         links = [f"[{seed}]({path})" for seed, path in zip(row["seeds"], row["paths"], strict=True)]
         text["records (seed)"] = " ".join(links)
+    ranked = any(row["values"]["kendall_tau"] for row in rows)
     lines = [
-        f"# {space}, ranked against {target}",
+        f"# {space}, ranked against {target}" if ranked else f"# {space} on {target}",
         "",
-        f"Trained on {dataset} with preset `{preset}`; tau-b on the subset `{subset}`.",
+        f"Trained on {dataset} with preset `{preset}`{f'; tau-b on the subset `{subset}`' if ranked else ''}.",
         "Mean ± standard deviation over n seeds; the interval is Student's 95 % for the mean.",
         "",
         tabulate(body, headers="keys", tablefmt=FORMATS[format], disable_numparse=True),
@@ -243,82 +271,3 @@ def stale(out: Path) -> list[Path]:
 def _wanted(out: Path) -> dict[Path, str]:
     papers = reported.read(out / "reported")
     return {out / file_name(key): render(key, rows, papers=papers) for key, rows in tables(read_all(out)).items()}
-
-
-# ---------------------------------------------------------------------- two labels against each other
-
-
-class Comparison(NamedTuple):
-    """Two rows of one table, paired by seed."""
-
-    key: Key
-    a: str
-    b: str
-    metric: str
-    pairs: dict[int, tuple[float, float]]
-    """The values of both, by seed."""
-    unpaired: list[int]
-    """Seeds that only one of them has a value for."""
-
-    @property
-    def differences(self) -> list[float]:
-        """The first minus the second, seed by seed."""
-        return [a - b for a, b in self.pairs.values()]
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The 95 % Student interval of the mean difference; None for one seed."""
-        return mean_interval(self.differences)
-
-    @property
-    def verdict(self) -> str:
-        """What can be said of the first against the second."""
-        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
-            return f"{self.a} and {self.b} cannot be told apart."
-        higher = self.interval[0] > 0
-        if self.metric in MORE | LESS:
-            return f"{self.a} is {'better' if higher == (self.metric in MORE) else 'worse'} than {self.b}."
-        return f"{self.a} is {'higher' if higher else 'lower'} than {self.b}."
-
-
-def compare(found: list[tuple[str, dict[str, Any]]], a: str, b: str, name: str = "kendall_tau") -> list[Comparison]:
-    """Two labels in every table that has both; raises BadInput if there is nothing to compare."""
-    every = {key: {row["method"]: row for row in rows} for key, rows in tables(found).items()}
-    known = {label for rows in every.values() for label in rows}
-    a, b = _spelled(a, known), _spelled(b, known)
-    both = {key: (rows[a], rows[b]) for key, rows in every.items() if a in rows and b in rows}
-    if not both:
-        raise BadInput(
-            f"{a} and {b} stand in no table together; run them with the same space, dataset, target, preset and subset."
-        )
-    names = {
-        m["name"] for pair in both.values() for row in pair for r in row["records"] for m in r["results"][0]["metrics"]
-    }
-    if name not in names:
-        raise unknown("metric", name, names)
-    compared = []
-    for key, pair in both.items():
-        x, y = (_by_seed(row, name) for row in pair)
-        if pairs := {seed: (x[seed], y[seed]) for seed in sorted(x.keys() & y.keys())}:
-            compared.append(Comparison(key, a, b, name, pairs, sorted(x.keys() ^ y.keys())))
-    if not compared:
-        raise BadInput(f"{a} and {b} have no seed in common that has a {name}; run both with the same seeds.")
-    return compared
-
-
-def _by_seed(row: dict[str, Any], name: str) -> dict[int, float]:
-    found = {r["recipe"]["seed"]: metric(r, name) for r in row["records"]}
-    return {seed: m["value"] for seed, m in found.items() if m and m["value"] is not None}
-
-
-def _spelled(label: str, known: set[str]) -> str:
-    """The label of a row, however its terms are ordered and its options written."""
-    if label in known:
-        return label
-    try:
-        spelled = format_label(build_terms(label, {}))
-    except BadInput:
-        spelled = label
-    if spelled not in known:
-        raise unknown("method among these records", label, known)
-    return spelled

@@ -21,7 +21,7 @@ from nasbench.records import metric
 from nasbench.space import Arch, SearchSpace
 
 if TYPE_CHECKING:
-    from nasbench.leaderboard import Comparison
+    from nasbench.comparison import Comparison
     from nasbench.run import Run
 
 # Labels have brackets and paths are long: print what is there, as it is, on one line.
@@ -194,9 +194,9 @@ def over_seeds(done: list[dict[str, Any]]) -> None:
 def comparison(found: Comparison) -> None:
     """Two rows of a leaderboard: what differs, and whether it can be told from noise."""
     space, target, dataset, preset, subset = found.key
+    what = f"{found.metric} on {space}{f' at {found.scenario}' if found.scenario else ''}"
     console.print(
-        f"{found.metric} on {space}, ranked against {target} (trained on {dataset}, preset {preset}, subset {subset})",
-        style="bold",
+        f"{what}, ranked against {target} (trained on {dataset}, preset {preset}, subset {subset})", style="bold"
     )
     rows = [[seed, f"{a:.4f}", f"{b:.4f}", f"{a - b:+.4f}"] for seed, (a, b) in found.pairs.items()]
     aligned = ("left", *("right",) * 3)

@@ -5,41 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import random
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nasbench import BadInput, records
-from nasbench.leaderboard import compare, file_name, publish, read_all, render, render_all, stale, tables
-from nasbench.recipe import parse_set, resolve
+from nasbench.leaderboard import file_name, publish, read_all, render, render_all, stale, tables
 from nasbench.reported import Entry, Paper
+from tests.boards import made, result, written
 from tests.command import nasbench
 from tests.conftest import Record, RunTiny
-
-
-def made(method: str = "spos", tau: float | None = 0.5, *sets: str, seed: int = 0, **more: Any) -> Record:
-    """A record as a run would leave it, with these numbers."""
-    recipe = resolve(method, "tiny", preset="test", seed=seed, sets=parse_set(list(sets)))
-    values = {"kendall_tau": tau, "params_tau": 0.4, "top1": 90.0, "params": 2_000, "accuracy_density": 45_000.0} | more
-    exclude: Any = {"device": True, "engine": {"threads", "checkpoint_seconds"}}
-    return {
-        "format": records.FORMAT,
-        "id": records.identity(recipe, "0"),
-        "recipe": recipe.model_dump(mode="json", exclude=exclude),
-        "dataset_hash": "0",
-        "results": [{"arch": "", "metrics": [{"name": name, "value": value} for name, value in values.items()]}],
-        "measured": {"seconds": {"train": 60.0, "score": 30.0}, "device": "cpu", "threads": 2, "date": "2026-01-02T03"},
-    }
-
-
-def written(folder: Path, *found: Record) -> Path:
-    for i, record in enumerate(found):
-        path = folder / f"run{i}" / "record.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(records.dumps(record))
-    return folder
 
 
 def rows(*found: Record) -> list[dict[str, str]]:
@@ -65,13 +41,14 @@ def test_a_row_is_mean_spread_and_interval_over_seeds() -> None:
 
 def test_one_seed_has_neither_spread_nor_interval() -> None:
     (row,) = rows(made())
-    assert (row["Kendall's tau"], row["95 % interval"], row["n"]) == ("0.500", "", "1")
+    assert (row["Kendall's tau"], row["n"]) == ("0.500", "1")
+    assert "95 % interval" not in row  # a column that no row has
 
 
 def test_what_is_undefined_is_left_out() -> None:
     (row,) = rows(made(tau=None), made(tau=0.3, seed=1))
     assert (row["Kendall's tau"], row["n"]) == ("0.300", "2")
-    assert rows(made(tau=None))[0]["Kendall's tau"] == ""
+    assert [r["Kendall's tau"] for r in rows(made(tau=0.3), made("fairnas", None))] == ["0.300", ""]
 
 
 def test_the_best_tau_stands_first() -> None:
@@ -276,104 +253,33 @@ def test_reported_numbers_are_found_beside_the_tables(tmp_path: Path) -> None:
     assert (shown.code, shown.out.splitlines()[1].rpartition(",")[2]) == (0, "93.00 (Table A)")
 
 
-# ---------------------------------------------------------------------- two methods, paired by seed
+# ---------------------------------------------------------------------- several scenarios
 
 
-def against(taus: list[float | None], others: list[float | None]) -> list[tuple[str, Record]]:
-    found = [made("spos+calr", tau, seed=seed) for seed, tau in enumerate(taus)]
-    found += [made("spos", tau, seed=seed) for seed, tau in enumerate(others)]
-    return [(f"run{i}", record) for i, record in enumerate(found)]
-
-
-def test_a_comparison_is_paired_by_seed() -> None:
-    (one,) = compare(against([0.5, 0.8, 0.2], [0.4, 0.6, -0.1]), "spos+calr", "spos")
-    assert one.pairs == {0: (0.5, 0.4), 1: (0.8, 0.6), 2: (0.2, -0.1)}
-    assert one.differences == pytest.approx([0.1, 0.2, 0.3])
-    assert one.interval == pytest.approx((-0.0484, 0.4484), abs=1e-4)
-    assert one.verdict == "spos+calr and spos cannot be told apart."
-
-
-@pytest.mark.parametrize(
-    ("taus", "verdict"),
-    [
-        ([0.50, 0.51, 0.52], "spos+calr is better than spos."),
-        ([0.30, 0.29, 0.28], "spos+calr is worse than spos."),
-        ([0.40, 0.40, 0.40], "spos+calr and spos cannot be told apart."),
-        ([0.90], "spos+calr and spos cannot be told apart."),
-    ],
-)
-def test_the_verdict_of_a_comparison(taus: list[float | None], verdict: str) -> None:
-    (one,) = compare(against(taus, [0.4, 0.4, 0.4]), "spos+calr", "spos")
-    assert one.verdict == verdict
-    assert one.unpaired == list(range(len(taus), 3))
-
-
-def test_which_way_is_better_depends_on_the_metric() -> None:
-    values = {"params": (1.0, 2.0), "top1": (1.0, 2.0), "acme_depth": (1.0, 2.0)}
-    found = []
-    for seed in (0, 1):
-        for i, method in enumerate(("spos+calr", "spos")):
-            found.append((f"{method}{seed}", made(method, seed=seed, **{name: v[i] for name, v in values.items()})))
-    verdicts = {name: compare(found, "spos+calr", "spos", name)[0].verdict for name in values}
-    assert verdicts == {
-        "params": "spos+calr is better than spos.",
-        "top1": "spos+calr is worse than spos.",
-        "acme_depth": "spos+calr is lower than spos.",
-    }
-
-
-def test_what_is_undefined_is_not_paired() -> None:
-    (one,) = compare(against([0.5, None, 0.7], [0.4, 0.4, None]), "spos+calr", "spos")
-    assert (one.pairs, one.unpaired) == ({0: (0.5, 0.4)}, [1, 2])
-
-
-def test_labels_are_read_as_labels_and_only_one_table_at_a_time() -> None:
-    found = [made("spos+calr+ms", 0.5), made("spos"), made("spos", 0.5, "score.subset=random:9")]
-    (one,) = compare([(str(i), record) for i, record in enumerate(found)], "spos+ms+calr[gamma_prime=4]", "spos")
-    assert (one.a, one.key[-1]) == ("spos+calr+ms", "table")
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "metric", "sentence"),
-    [
-        (
-            "spos+callr",
-            "spos",
-            "kendall_tau",
-            "Unknown method among these records 'spos+callr'; did you mean 'spos+calr'?",
-        ),
-        (
-            "spos+calr",
-            "fairnass",
-            "kendall_tau",
-            "Unknown method among these records 'fairnass'; did you mean 'fairnas'?",
-        ),
-        ("spos+calr", "spos[", "kendall_tau", "Unknown method among these records 'spos['; did you mean 'spos'?"),
-        ("spos+calr", "spos", "kendal", "Unknown metric 'kendal'; did you mean 'kendall_tau'?"),
-        ("spos+calr", "fairnas", "kendall_tau", "no seed in common that has a kendall_tau"),
-        ("spos+calr", "spos+ms", "kendall_tau", "stand in no table together"),
-    ],
-)
-def test_what_cannot_be_compared_is_said(a: str, b: str, metric: str, sentence: str) -> None:
-    found = against([0.5], [0.4])
-    found += [("x", made("fairnas", seed=7)), ("y", made("spos+ms", 0.5, "score.subset=all"))]
-    with pytest.raises(BadInput, match=re.escape(sentence)):
-        compare(found, a, b, metric)
-
-
-def test_compare_on_the_command_line(tmp_path: Path) -> None:
-    written(tmp_path / "runs", *(record for _, record in against([0.5, 0.51, 0.53], [0.4, 0.4])))
-    shown = nasbench("compare", "spos+calr", "spos", cwd=tmp_path)
-    assert (shown.code, shown.err) == (0, "")
-    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
-    assert lines[0] == "kendall_tau on tiny, ranked against digits (trained on digits, preset test, subset table)"
-    assert lines[3:5] == ["0 0.5000 0.4000 +0.1000", "1 0.5100 0.4000 +0.1100"]
-    assert lines[5:] == [
-        "mean difference +0.1050, 95 % interval [+0.0415, +0.1685], n = 2",
-        "Only one of them has a value for seed 2.",
-        "spos+calr is better than spos.",
+def several(method: str, seed: int, *top1s: float) -> Record:
+    """A record with a choice for each of two budgets, before and after tuning."""
+    places = [(budget, phase) for budget in ("keep=0.3", "keep=0.5") for phase in ("sampled", "tuned")]
+    results = [
+        result({"budget": budget}, phase, top1=top1, madds=5e6, params=1e6)
+        for (budget, phase), top1 in zip(places, top1s, strict=True)
     ]
-    wrong = nasbench("compare", "spos+calr", "spos", "--metric", "top", cwd=tmp_path)
-    assert (wrong.code, wrong.out) == (2, "")
-    assert wrong.err == "nasbench: Unknown metric 'top'; did you mean 'top1'?\n"
-    assert "nasbench compare " in nasbench("compare", "--help", cwd=tmp_path).out.partition("Examples:")[2]
+    return made(method, seed=seed) | {"results": results}
+
+
+def test_a_row_for_each_scenario_and_phase() -> None:
+    found = rows(
+        several("spos", 0, 10, 60, 20, 80), several("spos", 1, 12, 62, 22, 82), several("fairnas", 0, 1, 2, 3, 4)
+    )
+    assert [(r["budget"], r["phase"], r["method"], r["true top-1 (%)"], r["n"]) for r in found] == [
+        ("keep=0.3", "sampled", "spos", "11.00 ± 1.41", "2"),
+        ("keep=0.3", "sampled", "fairnas", "1.00", "1"),
+        ("keep=0.3", "tuned", "spos", "61.00 ± 1.41", "2"),
+        ("keep=0.3", "tuned", "fairnas", "2.00", "1"),
+        ("keep=0.5", "sampled", "spos", "21.00 ± 1.41", "2"),
+        ("keep=0.5", "sampled", "fairnas", "3.00", "1"),
+        ("keep=0.5", "tuned", "spos", "81.00 ± 1.41", "2"),
+        ("keep=0.5", "tuned", "fairnas", "4.00", "1"),
+    ]
+    assert found[0]["95 % interval"] == "[-1.706, 23.706]"
+    assert {r["MAdds (M)"] for r in found} == {"5.0 ± 0.0", "5.0"}
+    assert not {"Kendall's tau", "tau by params"} & set(found[0])  # nothing was ranked
