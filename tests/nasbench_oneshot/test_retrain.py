@@ -1,0 +1,138 @@
+"""Retrain: the choice trained alone, by the plain loop, at the rates of either scheduler."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from nasbench_cells.nb201 import NB201
+from nasbench_oneshot.calr import decay_ratio
+from nasbench_oneshot.retrain import Retrain
+
+from nasbench import Choice, Run, records
+from nasbench.networks import load_network
+from nasbench.recipe import resolve
+from nasbench.run import prepare
+from tests.conftest import RunTiny
+from tests.nasbench_oneshot.conftest import clone, close, same
+
+ARCH = (1, 0, 2)
+Retrained = Callable[..., "tuple[Choice, torch.nn.Module, Run, list[tuple[Any, float]]]"]
+
+
+@pytest.fixture
+def retrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Retrained:
+    """`retrain(scheduler="calr")` trains ARCH of tiny in float64: the choice, the net before, the run, the steps."""
+
+    def start(method: str = "spos+retrain", **options: Any) -> Any:
+        sets = {"retrain": options, "engine": {"precision": "float64"}}
+        run, _ = prepare(resolve(method, "tiny", preset="test", sets=sets), tmp_path)
+        steps, before = [], []
+        plugin: Any = run.plugins["retrain"]
+        rate, build = type(plugin).rate, type(run.space).build
+
+        def seen(self: Any, run: Run, choice: Choice) -> float:
+            found: float = rate(self, run, choice)
+            steps.append((run.data.training_batch, found))
+            return found
+
+        def built(self: Any, arch: Any) -> Any:
+            before.append(copy.deepcopy(net := build(self, arch)).double())
+            return net
+
+        monkeypatch.setattr(type(plugin), "rate", seen)
+        monkeypatch.setattr(type(run.space), "build", built)
+        training_batch, batches = run.data.training_batch, []
+        run.data.training_batch = lambda *a: batches.append(training_batch(*a)) or batches[-1]  # type: ignore[method-assign, func-returns-value]
+        choice = plugin.retrain(run, 0, Choice(ARCH, {"budget": "any"}, selected_on="a guess"))
+        monkeypatch.undo()
+        return choice, before[0], run, list(zip(batches, [r for _, r in steps], strict=True))
+
+    return start
+
+
+def by_hand(net: torch.nn.Module, steps: list[tuple[Any, float]]) -> dict[str, torch.Tensor]:
+    """SGD with Nesterov momentum 0.9 and decay 5e-4 in plain PyTorch."""
+    buffer: dict[str, Any] = {}
+    for batch, rate in steps:
+        net.zero_grad()
+        F.cross_entropy(net(batch.images.double()), batch.labels).backward()
+        with torch.no_grad():
+            for name, p in net.named_parameters():
+                g = p.grad + 5e-4 * p  # type: ignore[operator]
+                buffer[name] = 0.9 * buffer[name] + g if name in buffer else g
+                p -= rate * (g + 0.9 * buffer[name])
+    return clone(dict(net.named_parameters()))
+
+
+@pytest.mark.invariant("retrain", 1)
+@pytest.mark.parametrize("scheduler", ["cosine", "calr"])
+def test_it_is_the_plain_loop_from_fresh_weights(retrain: Retrained, scheduler: str) -> None:
+    choice, net, run, steps = retrain(scheduler=scheduler, epochs=3)
+    assert len(steps) == 3 * 4
+    assert [len(batch.labels) for batch, _ in steps] == [50] * 12
+    assert choice.network is not None
+    assert close(clone(dict(choice.network.named_parameters())), by_hand(net, steps))
+    assert run.net is None  # the supernet's place is as it was
+
+
+@pytest.mark.invariant("retrain", 2)
+def test_the_rates_are_those_of_the_scheduler(retrain: Retrained) -> None:
+    rates = [rate for _, rate in retrain(epochs=3)[-1]]
+    assert rates == pytest.approx([0.1 * (1 + math.cos(math.pi * t / 12)) / 2 for t in range(12)], rel=1e-14)
+    assert (rates[0], rates[6]) == (0.1, pytest.approx(0.05))
+    space = retrain(epochs=1)[2].space
+    gamma = decay_ratio(space.cost(ARCH)["conv_weights"], *space.cost_range("conv_weights"), 4.0)
+    assert 0.25 < gamma < 4
+    rates = [rate for _, rate in retrain(epochs=3, scheduler="calr")[-1]]
+    assert rates == pytest.approx([0.1 * (1 - t / 12) ** gamma for t in range(12)], rel=1e-14)
+    gamma = decay_ratio(space.cost(ARCH)["conv_weights"], *space.cost_range("conv_weights"), 2.0)
+    rates = [rate for _, rate in retrain("spos+retrain+calr[gamma_prime=2]", epochs=3, scheduler="calr")[-1]]
+    assert rates == pytest.approx([0.1 * (1 - t / 12) ** gamma for t in range(12)], rel=1e-14)
+
+
+@pytest.mark.invariant("retrain", 2)
+def test_calr_on_nb201_keeps_a_large_network_fast(tmp_path: Path) -> None:
+    run: Any = type("Run", (), {"space": NB201(), "plugins": {}, "progress": 0.5})
+    plugin = Retrain(scheduler="calr")
+    assert plugin.rate(run, Choice((3,) * 6)) == pytest.approx(0.1 * 0.5**0.25, rel=1e-14)
+    assert plugin.rate(run, Choice((0,) * 6)) == pytest.approx(0.1 * 0.5**4, rel=1e-14)
+
+
+@pytest.mark.invariant("retrain", 3)
+@pytest.mark.parametrize("method", ["spos", "fsnas", "random-search", "spos+evolution[generations=2,population=4]"])
+def test_the_record_has_both_phases_and_the_search_is_as_without(
+    run_tiny: RunTiny, method: str, tmp_path: Path
+) -> None:
+    record, alone = run_tiny(f"{method}+retrain", "retrain.epochs=10"), run_tiny(method)
+    search, again = record["results"]
+    assert (search, search["phase"], again["phase"]) == (alone["results"][0], "search", "retrain")
+    assert again["arch"] == search["arch"]
+    measured = records.metric(record, "top1", 1)
+    assert measured
+    assert (measured["dataset"], measured["split"]) == ("digits", "test")
+    (path,) = tmp_path.glob(f"runs/*{record['id']}/record.json")
+    run, _ = prepare(resolve(method, "tiny", preset="test"), tmp_path / "other")
+    network = load_network(run.space, run.space.parse(again["arch"]), path.parent / again["network"])
+    right = sum(
+        int((network(batch.images).argmax(-1) == batch.labels).sum()) for batch in run.data.batches("test", 256)
+    )
+    assert measured["value"] == 100 * right / len(run.data.test)  # type: ignore[arg-type]
+    assert measured["value"] > 50  # ten classes: it has learnt
+
+
+@pytest.mark.invariant("retrain", 4)
+def test_seeds_and_stages_share_no_randomness(retrain: Retrained) -> None:
+    _, net, run, steps = retrain(epochs=2)
+    plugin: Any = run.plugins["retrain"]
+    before = plugin.retrain(run, 1, Choice(ARCH)).network
+    assert not same(clone(dict(before.named_parameters())), clone(dict(net.named_parameters())))
+    first, second = ([batch.labels for batch, _ in steps[i : i + 4]] for i in (0, 4))
+    assert not torch.cat(first).equal(torch.cat(second))  # each epoch in an order of its own
+    assert torch.cat(first).bincount().equal(torch.cat(second).bincount())  # and over every image once
