@@ -323,7 +323,7 @@ def data_list(json: Json = False) -> None:
 
     found = {
         "home": str(home.path()),
-        "datasets": [*discover("dataset"), *home.stored("datasets")],
+        "datasets": list(dict.fromkeys([*discover("dataset"), *home.stored("datasets")])),
         "tables": home.stored("tables"),
     }
     if json:
@@ -346,7 +346,7 @@ def data_add(
         Path,
         typer.Argument(
             metavar="PATH",
-            help="The file of ground truth, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE.",
+            help="The ground truth, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE.",
         ),
     ],
     target: Annotated[

@@ -72,6 +72,10 @@ class Dataset:
         """Read the images, downloading them if need be. Raises BadInput saying what to put where."""
         raise NotImplementedError
 
+    def read(self, folder: Path) -> Images | None:
+        """The images of the original files that `nasbench data add NAME FOLDER` is given; None if it takes none."""
+        return None
+
 
 # ---------------------------------------------------------------------- finding, storing
 

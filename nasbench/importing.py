@@ -33,11 +33,9 @@ def add_table(space: str, path: Path) -> str:
 
 
 def add_images(name: str, path: Path, target: str | None) -> str:
-    """Read and store a folder of images as a dataset; says what was stored."""
+    """Read and store a folder of images as a dataset, or a built-in one's original files; says what was stored."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         raise BadInput(f"{name!r} is no dataset name; use small letters, digits, '-', '_' and '.'.")
-    if name in discover("dataset"):
-        raise BadInput(f"{name!r} is a built-in dataset; choose another name, such as {name}-mine.")
     if not path.is_dir():
         raise BadInput(
             f"{path} is no folder; expected {path}/train/CLASS/IMAGE files for the dataset {name!r}, "
@@ -46,7 +44,14 @@ def add_images(name: str, path: Path, target: str | None) -> str:
     from nasbench.data import write_images  # brings torch in, which a table does not need
     from nasbench.datasets import read_folder
 
-    images = read_folder(name, path, target or name)
+    if name in discover("dataset"):
+        images = load("dataset", name)().read(path)
+        if images is None:
+            raise BadInput(f"{name!r} is a built-in dataset; choose another name, such as {name}-mine.")
+        if target not in (None, images.target):
+            raise BadInput(f"{name} is ranked against {images.target}; leave --target {target} out.")
+    else:
+        images = read_folder(name, path, target or name)
     destination = home.path("datasets", f"{name}.safetensors")
     write_images(images, destination)
     sizes = ", ".join(f"{len(split):,} {key}" for key, split in images.splits.items())

@@ -17,7 +17,7 @@ from PIL import Image
 
 from nasbench import BadInput
 from nasbench.data import load_images
-from nasbench.datasets import CIFAR, CIFAR10, CIFAR100, read_folder
+from nasbench.datasets import CIFAR, CIFAR10, CIFAR100, nas_bench_halves, read_folder
 from nasbench.importing import add_images
 
 # ---------------------------------------------------------------------- CIFAR
@@ -63,12 +63,26 @@ def test_cifar_is_read_from_the_published_archive(
 
     images = load_images(cls.name)
 
-    train = len(cls.files["train"])
-    assert {key: len(split) for key, split in images.splits.items()} == {"train": train, "test": 1}
-    for seed in range(train):
-        assert np.array_equal(images.splits["train"].images[seed].numpy(), record(*labels, seed=seed)[1])
+    halves = {"train": [0, 3], "valid": [1, 2, 4]} if cls is CIFAR10 else {"train": [0]}  # nas_bench_halves(5)
+    assert {key: len(split) for key, split in images.splits.items()} == {k: len(v) for k, v in halves.items()} | {
+        "test": 1
+    }
+    for key, rows in halves.items():
+        for image, seed in zip(images.splits[key].images, rows, strict=True):
+            assert np.array_equal(image.numpy(), record(*labels, seed=seed)[1])
     assert images.splits["test"].labels.tolist() == labels[-1:]
     assert len(images.classes) == cls.count
+
+
+@pytest.mark.invariant("nb201", 16)
+def test_the_halves_of_cifar10_are_those_of_nas_bench_201() -> None:
+    """The members that its authors' code asserts."""
+    train, valid = (half.tolist() for half in nas_bench_halves(50_000))
+    assert train[:10] == [0, 5, 7, 11, 13, 15, 16, 17, 20, 24]
+    assert valid[:10] == [1, 2, 3, 4, 6, 8, 9, 10, 12, 14]
+    assert (train[10], train[111], valid[10], valid[111]) == (26, 203, 18, 242)
+    assert len(train) == len(valid) == 25_000
+    assert sorted(train + valid) == list(range(50_000))
 
 
 @pytest.mark.parametrize("error", [URLError("no route"), RuntimeError("File not found or corrupted."), OSError("full")])
