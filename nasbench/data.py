@@ -167,8 +167,8 @@ class Batch:
 class Data:
     """The splits a run uses, on its device.
 
-    A dataset without a validation split gives half of its training images, stratified by a fixed seed, as
-    NAS-Bench-201 does with CIFAR-10. The test split is never touched by a search.
+    A dataset without a validation split gives a share of its training images, stratified by a fixed seed: half
+    unless told otherwise, as NAS-Bench-201 does with CIFAR-10. The test split is never touched by a search.
     """
 
     SPLIT_SEED = 0
@@ -179,9 +179,10 @@ class Data:
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         splits = dict(images.splits)
         if "valid" not in splits:
-            half, all_ = len(splits["train"]) // 2, splits["train"]
-            splits["train"] = stratified(all_, half, self.SPLIT_SEED)
-            splits["valid"] = stratified(all_, len(all_) - half, self.SPLIT_SEED, skip=half)
+            all_ = splits["train"]
+            count = int(len(all_) * (1 - settings.valid_share) + 1e-9)
+            splits["train"] = stratified(all_, count, self.SPLIT_SEED)
+            splits["valid"] = stratified(all_, len(all_) - count, self.SPLIT_SEED, skip=count)
         for key, limit in (("train", settings.train_images), ("valid", settings.valid_images)):
             if limit is not None and limit > len(splits[key]):
                 raise BadInput(f"data.{key}_images = {limit} is more than the {len(splits[key])} of {images.name}.")

@@ -29,6 +29,8 @@ class DataSettings(Settings):
     """Use only so many training images, stratified; null uses all."""
     valid_images: int | None = Field(None, ge=2)
     """Use only so many validation images, stratified; null uses all."""
+    valid_share: float = Field(0.5, gt=0, lt=1, json_schema_extra=LATER)
+    """How much of its training images a dataset without validation images gives to validation, stratified."""
     size: int | None = Field(None, ge=4)
     """Resize images to this side (bilinear, antialiased); null keeps them."""
     augment: list[Augmentation] = ["flip", "crop"]
@@ -128,17 +130,18 @@ PRESETS = {
 # ---------------------------------------------------------------------- presets
 
 
-def preset_values(cls: type[Plugin], name: str, preset: str, space: str) -> dict[str, Any]:
+def preset_values(cls: type[Plugin], name: str, preset: str, space: str, dataset: str | None = None) -> dict[str, Any]:
     """What a plugin's own preset file says: `presets/<name>.yaml` beside the module that defines it.
 
-    The file maps a preset to settings; below `spaces:` it may hold settings for one space only.
+    The file maps a preset to settings; below `spaces:` and `datasets:` it may hold settings for one of them only.
     """
     path = Path(inspect.getfile(cls)).parent / "presets" / f"{name}.yaml"
     if not path.exists():
         return {}
     content = yaml.safe_load(path.read_text()).get(preset, {})
-    general = {k: v for k, v in content.items() if k != "spaces"}
-    return merge(general, content.get("spaces", {}).get(space, {}))
+    general = {k: v for k, v in content.items() if k not in ("spaces", "datasets")}
+    general = merge(general, content.get("spaces", {}).get(space, {}))
+    return merge(general, content.get("datasets", {}).get(dataset, {}))
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -232,9 +235,10 @@ def resolve(
                 validated(GROUPS[group], inside, prefix=f"{group}.")
     space_class = load("space", space)
     built = build_terms(method, {})
-    layers = [preset_values(space_class, space, preset, space)]
+    asked = dataset or given.get("dataset")
+    layers = [preset_values(space_class, space, preset, space, asked)]
     for term in sorted(terms, key=lambda t: (kind_rank(built[t.name]), t.name)):
-        layers.append(preset_values(type(built[term.name]), term.name, preset, space))
+        layers.append(preset_values(type(built[term.name]), term.name, preset, space, asked))
     values: dict[str, Any] = {}
     for layer in [*layers, given, sets or {}]:
         values = merge(values, layer)

@@ -119,6 +119,14 @@ def test_without_validation_images_half_of_training_is_taken() -> None:
     assert numbers(made.test) == numbers(test)
 
 
+@pytest.mark.parametrize(("share", "sizes"), [(0.1, (45, 5)), (0.3, (35, 15)), (0.9, (5, 45))])
+def test_or_another_share(share: float, sizes: tuple[int, int]) -> None:
+    made = data(dataset(30, 20), valid_share=share)
+    assert (len(made.train), len(made.valid)) == sizes
+    assert sorted(numbers(made.train) + numbers(made.valid)) == list(range(50))
+    assert made.valid.labels.tolist().count(0) == 3 * sizes[1] // 5
+
+
 def test_validation_images_that_are_there_are_kept() -> None:
     made = data(dataset(5, 5, valid=numbered([2, 2])))
     assert (len(made.train), len(made.valid)) == (10, 4)

@@ -240,3 +240,17 @@ def test_a_later_setting_counts_once_it_is_used() -> None:
     used = [{"batch_norm": "recalibrated"}, {"batch_norm": "tracked"}, {"recalibration_images": 50}]
     ids = [identity(resolve("spos", "tiny", preset="test", sets={"score": values}), "") for values in used]
     assert len({identity(base, ""), *ids}) == 4
+
+
+def test_a_preset_may_hold_settings_for_one_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def values(*args: Any) -> dict[str, Any]:
+        asked.append(args[-1])
+        return {"data": {"size": 9}} if args[-1] == "cifar100" else {"dataset": "digits"}
+
+    monkeypatch.setattr("nasbench.recipe.preset_values", values)
+    assert resolve("spos", "tiny", target="digits").data.size is None
+    assert resolve("spos", "tiny", dataset="cifar100", target="digits").data.size == 9
+    assert resolve("spos", "tiny", target="digits", config={"dataset": "cifar100"}).data.size == 9
+    assert set(asked) == {None, "cifar100"}
