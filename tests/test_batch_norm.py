@@ -111,6 +111,7 @@ def calibrated(run: Run, arch: Arch, net: nn.Module) -> nn.Module:
     return alone.eval()
 
 
+@pytest.mark.invariant("spos", 7)
 def test_recalibrated_is_what_torch_recalibrates_subnet_by_subnet(start: Start) -> None:
     run = start("with-bn", batch_norm="recalibrated", batch_size=32)
     images = run.data.batches("valid", 32)[0].images.double()
@@ -124,6 +125,7 @@ def test_recalibrated_is_what_torch_recalibrates_subnet_by_subnet(start: Start) 
             assert run.hook.score(run=run, archs=[arch]) == [top1(run, lambda x, alone=alone: alone(x.double()))]  # type: ignore[misc]
 
 
+@pytest.mark.invariant("spos", 7)
 def test_recalibrated_subnets_do_not_depend_on_who_is_scored_with_them_or_on_the_batch(start: Start) -> None:
     run = start("with-bn", batch_norm="recalibrated", batch_size=32)
     together, alone = answers(run, SOME), torch.cat([answers(run, [arch]) for arch in SOME])
@@ -146,6 +148,7 @@ def test_recalibration_takes_so_many_training_images(start: Start) -> None:
     assert len(one.flatten(1).unique(dim=0)) > 180  # hardly an image twice: digits has a few that are alike
 
 
+@pytest.mark.invariant("spos", 7)
 def test_tracked_takes_the_averages_of_training(start: Start) -> None:
     run = start("with-bn[net=Keeping]", batch_norm="tracked")
     kept = run.net.stem[1].running_mean.clone()
