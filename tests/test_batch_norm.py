@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from nasbench import Arch, BadInput, Method, Run, hookimpl
-from nasbench.batch_norm import recalibration_batches, subnets
+from nasbench.batch_norm import Tracked, recalibration_batches, subnets
 from nasbench.recipe import resolve
 from nasbench.run import prepare
 from tests.conftest import Install, RunTiny
@@ -187,6 +187,18 @@ def test_every_batch_norm_of_nb201_is_treated(start: Start) -> None:
         torch.testing.assert_close(forward(images)[:, :3], forward(images[:3]), rtol=1e-10, atol=1e-12)
         by_batch = run.forward(images, archs)
         assert not torch.allclose(by_batch[:, :3], run.forward(images[:3], archs))
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+def test_no_batch_norm_of_nb201_goes_unseen(tmp_path: Path, precision: str) -> None:
+    """The stem's, the last one's, two in each residual block, one for each convolution of each cell."""
+    recipe = resolve("spos", "nb201", preset="test", target="cifar10", sets={"engine": {"precision": precision}})
+    run, _ = prepare(recipe, tmp_path)
+    run.net, seen = run.hook.build_supernet(run=run), Tracked()
+    for arch, convolutions in (((3,) * 6, 6), ((0,) * 6, 0), ((2, 1, 3, 4, 0, 2), 3)):
+        with seen, torch.no_grad():
+            run.forward(torch.randn(4, *run.space.image), [arch])
+        assert (seen.calls, seen.without) == (6 + 3 * convolutions,) * 2
 
 
 @pytest.mark.parametrize("method", ["with-bn", "fsnas"])
