@@ -38,6 +38,8 @@ def curves(truth: Table | None, queries: list[Arch] = [], scores: dict[Arch, flo
     return {m.name: m for m in Anytime().evaluate(run, [])}
 
 
+@pytest.mark.invariant("random-search", 6)
+@pytest.mark.invariant("regularized-evolution", 8)
 def test_a_search_climbs_query_by_query() -> None:
     order = [ARCHS[2], ARCHS[0], ARCHS[1], ARCHS[2], ARCHS[3]]
     found = curves(table(timed=True), order)
@@ -47,6 +49,7 @@ def test_a_search_climbs_query_by_query() -> None:
     assert (found["anytime_valid"].value, found["anytime_test"].value, found["anytime_test"].n) == (90, 88, 5)
 
 
+@pytest.mark.invariant("spos", 8)
 def test_a_supernet_asks_for_its_favourites_first() -> None:
     scores = dict(zip(ARCHS, [50.0, 60.0, 70.0, 40.0], strict=True)) | {(2, 2, 2): 99.0}
     found = curves(table(), scores=scores)  # what the table does not hold is not asked for
@@ -69,6 +72,8 @@ def test_a_staircase_rises_from_the_first_value_to_the_best(values: list[float])
     assert best == list(np.maximum.accumulate(values))
 
 
+@pytest.mark.invariant("random-search", 6)
+@pytest.mark.invariant("regularized-evolution", 8)
 @pytest.mark.parametrize(
     ("method", "n"), [("random-search", 27), ("regularized-evolution[cycles=40]", 40), ("spos", 27)]
 )
