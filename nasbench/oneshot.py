@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from nasbench import batch_norm, hookimpl
+from nasbench.data import shuffled
 from nasbench.plugins import Plugin, answerer
 from nasbench.records import Choice
 
@@ -67,7 +68,7 @@ class Defaults(Plugin):
 
     @hookimpl(trylast=True)
     def next_batch(self, run: Run) -> Batch:
-        order = torch.randperm(len(run.data.train), generator=run.generator("order", step=run.epoch))
+        order = shuffled(len(run.data.train), run.generator("order", step=run.epoch).initial_seed())
         start = (run.step % run.steps_per_epoch) * run.recipe.train.batch_size
         rows = order[start : start + run.recipe.train.batch_size].to(run.device)
         return run.data.training_batch(rows, run.generator("augment"))
@@ -124,10 +125,10 @@ class Defaults(Plugin):
 
     @hookimpl(trylast=True)
     def update(self, run: Run, archs: list[Arch]) -> bool:
-        assert run.net is not None
         assert run.optimizer is not None
         if run.recipe.train.clip is not None:
-            torch.nn.utils.clip_grad_norm_(run.net.parameters(), run.recipe.train.clip, foreach=True)
+            trained = [p for group in run.optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(trained, run.recipe.train.clip, foreach=True)
         run.optimizer.step()
         return True
 

@@ -23,6 +23,7 @@ from nasbench.data import (
     channel_statistics,
     load_images,
     read_images,
+    shuffled,
     stratified,
     target_of,
     write_images,
@@ -293,6 +294,50 @@ def test_flip_and_crop_together() -> None:
     ]
     found = [bytes(image.contiguous().numpy()) for image in augment(images, ["flip", "crop"], rng(0))]
     assert set(found) == windows[0] | windows[1]
+
+
+@given(sides, sides, seeds, st.sets(st.sampled_from(["flip", "crop", "cutout"])), st.booleans())
+def test_augmentation_is_the_plain_one_of_each_image(
+    height: int, width: int, seed: int, kinds: set[Any], channels_last: bool
+) -> None:
+    """Padding, cutting out, mirroring and blanking image by image, with the same draws in the same order."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images = noise(6, height, width, seed).contiguous(memory_format=layout)
+    draws, pad = rng(seed), max(1, height // 8)
+
+    def draw(high: int) -> list[int]:
+        return torch.randint(0, high + 1, (6, 1), generator=draws).flatten().tolist()
+
+    flips = draw(1) if "flip" in kinds else [0] * 6
+    top, left = (draw(2 * pad), draw(2 * pad)) if "crop" in kinds else ([pad] * 6, [pad] * 6)
+    middles = zip(draw(height - 1), draw(width - 1), strict=True) if "cutout" in kinds else None
+    plain = F.pad(images, (pad, pad, pad, pad))
+    plain = torch.stack(
+        [image[:, t:][:, :height, x:][..., :width] for image, t, x in zip(plain, top, left, strict=True)]
+    )
+    plain = torch.stack([image.flip(2) if flip else image for image, flip in zip(plain, flips, strict=True)])
+    for image, (y, x) in zip(plain, middles or [], strict=False):
+        half = height // 4
+        image[:, max(0, y - half) : y + half, max(0, x - half) : x + half] = 0
+    assert torch.equal(augment(images, sorted(kinds, key=["flip", "crop", "cutout"].index), rng(seed)), plain)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_training_batch_is_normalised_by_the_plain_formula(channels_last: bool) -> None:
+    split = Split(noise(40, 8, 8, 0), torch.arange(40) % 2)
+    images = Images("made", "made", ["a", "b"], {"train": split, "valid": split})
+    made, (mean, std) = data(images, channels_last), channel_statistics(split.images)
+    rows = torch.tensor([7, 3, 3, 39])
+    plain = augment(split.images[rows], ["flip", "crop"], rng(5)).double() / 255
+    plain = (plain - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+    batch = made.training_batch(rows, rng(5))
+    assert batch.labels.tolist() == [1, 1, 1, 1]
+    torch.testing.assert_close(batch.images, plain.float(), rtol=1e-6, atol=1e-6)
+
+
+def test_an_order_is_that_of_its_seed() -> None:
+    assert shuffled(50, 3).equal(torch.randperm(50, generator=rng(3)))
+    assert not shuffled(50, 4).equal(shuffled(50, 3))
 
 
 # ---------------------------------------------------------------------- storage
