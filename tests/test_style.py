@@ -17,7 +17,7 @@ from nasbench.plugins import GROUPS, Evaluator, Method, Modifier, discover
 from nasbench.space import SearchSpace
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("nasbench_oneshot", "nasbench_search", "nasbench_cells", "nasbench_tiny")
+PACKAGES = ("nasbench_oneshot", "nasbench_search", "nasbench_dance", "nasbench_backbones", "nasbench_cells", "nasbench_tiny")
 
 
 @pytest.mark.parametrize("command", ["ruff format --check .", "ruff check .", "mypy"])

@@ -196,11 +196,11 @@ class ChannelSpace(SearchSpace):
         return Supernet(self)
 
     def slice(self, net: torch.nn.Module, kept: Kept) -> torch.nn.Module:
-        """A plain network of the kept channels alone, with their weights and running statistics."""
+        """A plain network of the kept channels alone, with their weights and running statistics, where `net` is."""
         from nasbench_backbones.slicing import slice_state
 
         state: dict[str, Any] = slice_state(self, net.state_dict(), kept)
         widths = {layer.target: len(state[f"{layer.name}.weight"]) for layer in self.layers if layer.target}
-        small = self.make(widths)
+        small = self.make(widths).to(next(net.parameters()))
         small.load_state_dict(state)
-        return small.to(next(iter(state.values())).device)
+        return small

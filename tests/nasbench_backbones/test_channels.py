@@ -220,7 +220,7 @@ def test_a_masked_network_equals_the_one_cut_down(small: ChannelSpace) -> None:
 
     masked = net(images, gate)
     assert sorted(seen) == sorted(home)  # each gated layer once
-    cut = small.slice(net, kept).double().eval()
+    cut = small.slice(net, kept).eval()
     assert torch.allclose(masked, cut(images), atol=1e-9)
     assert not torch.allclose(masked, net(images), rtol=1e-3, atol=0)
     arch = small.arch_of(widths)
@@ -236,7 +236,7 @@ def test_a_subnet_of_the_supernet_is_the_first_channels(small: ChannelSpace) -> 
     images = torch.randn(4, *small.image, dtype=torch.float64)
     for arch in (small.uniform(1.0), small.sample(random.Random(1))):
         widths = small.widths(arch)
-        alone = small.slice(net.backbone, {gate: torch.arange(k) for gate, k in widths.items()}).double()
+        alone = small.slice(net.backbone, {gate: torch.arange(k) for gate, k in widths.items()})
         for module in alone.modules():
             if isinstance(module, torch.nn.BatchNorm2d | torch.nn.Dropout):
                 module.train(isinstance(module, torch.nn.BatchNorm2d))
