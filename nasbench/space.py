@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: One architecture: for each decision, in order, the index of its option.
 Arch: TypeAlias = tuple[int, ...]
-#: A relaxed architecture: for each decision one weight per option, tensors of shape [options].
+#: A relaxed architecture: for each decision of `SearchSpace.relaxed` one weight per option, tensors of shape [options].
 Mixture: TypeAlias = "list[torch.Tensor]"
 
 
@@ -74,6 +74,20 @@ class SearchSpace(Plugin):
     def read_ground_truth(self, path: Path) -> Table:
         """The table of a file that `nasbench data add SPACE FILE` is given. Raises BadInput if it is not right."""
         raise BadInput(f"The space {self.name} knows no form of ground truth to read {path} as.")
+
+    # ------------------------------------------------------------------ relaxing
+
+    @property
+    def relaxed(self) -> dict[str, tuple[str, ...]]:
+        """The decisions that a mixture weighs, in order, with their options; here `choices`.
+
+        An edge of a cell is named `target<-source`, so that a method can tell which edges meet in a node.
+        """
+        return self.choices
+
+    def discretize(self, weights: Mixture) -> Arch:
+        """The architecture that a mixture leans to; here the heaviest option of each decision."""
+        return tuple(int(w.argmax()) for w in weights)
 
     # ------------------------------------------------------------------ sampling and moving about
 
