@@ -246,11 +246,12 @@ class Pruning(Plugin):
         answers = yield
         found = {m.choice: m for answer in answers for m in answer if m.name == "top1"}
         whole = next((found[i].value for i, c in enumerate(choices) if c.phase == "backbone" and i in found), None)
-        about = "top-1 of the pick's network as a share of the unpruned backbone's"
+        about = "top-1 of the pick's network in percent of the unpruned backbone's"
         metrics = [
             Metric(
-                name="retention_ratio",
-                value=m.value / whole,
+                name="retention",
+                value=100 * m.value / whole,
+                unit="%",
                 definition=about,
                 **m.model_dump(include={"choice", "dataset", "split", "selected_on"}),
             )

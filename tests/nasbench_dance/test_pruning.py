@@ -192,7 +192,7 @@ def test_one_training_many_networks(method: str, record: Callable[..., tuple[Rec
         network = load_network(run.space, arch, path.parent / result["network"])
         params = sum(p.numel() for p in network.parameters())
         assert value(result, "params") == params
-        assert value(result, "retention_ratio") == pytest.approx(value(result, "top1") / whole)
+        assert value(result, "retention") == pytest.approx(100 * value(result, "top1") / whole)
         assert value(result, "accuracy_density") == pytest.approx(value(result, "top1") / (params / 1e6))
     assert value(found["results"][3], "params") <= 20_000
     assert value(found["results"][5], "madds") <= 50_000
