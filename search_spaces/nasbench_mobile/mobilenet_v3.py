@@ -47,7 +47,7 @@ class MobileNetV3(SearchSpace):
     """Dropout before the classifier; 0.1 in once-for-all."""
 
     #: What of the architecture each kind of decision stretches, smallest option first, in the order of the blocks.
-    ELASTIC: ClassVar[dict[str, tuple[str, ...]]] = {
+    elastic: ClassVar[dict[str, tuple[str, ...]]] = {
         "kernel": tuple(f"k{u}.{b}" for u in range(1, UNITS + 1) for b in range(1, BLOCKS + 1)),
         "width": tuple(f"e{u}.{b}" for u in range(1, UNITS + 1) for b in range(1, BLOCKS + 1)),
         "depth": tuple(f"d{u}" for u in range(1, UNITS + 1)),
@@ -56,7 +56,7 @@ class MobileNetV3(SearchSpace):
     @cached_property
     def choices(self) -> dict[str, tuple[str, ...]]:
         options = {"kernel": KERNELS, "width": EXPANSIONS, "depth": DEPTHS}
-        return {name: tuple(map(str, options[kind])) for kind, names in self.ELASTIC.items() for name in names}
+        return {name: tuple(map(str, options[kind])) for kind, names in self.elastic.items() for name in names}
 
     # ------------------------------------------------------------------ structure and costs
 
