@@ -10,53 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench_cells.nb201 import CONV1, CONV3, EDGES, NONE, POOL, SKIP
+from nasbench_cells.operations import average_pool, batch_norm, relu_conv_norm
 
 if TYPE_CHECKING:
     from nasbench import Arch, Mixture
     from nasbench_cells.nb201 import NB201
 
 
-class AveragePool(torch.autograd.Function):
-    """avg_pool_3x3 as a depthwise convolution with ones, divided by the true count.
-
-    torch's own pooling takes a third of a training step on a CPU; this is 5 to 9 times as fast. A sum over
-    a 3x3 window is its own adjoint, so the backward pass is the same convolution and no gradient of the
-    fixed weights is computed.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return window_sum(x) * inverse_count(x.shape[2], x.shape[3], x.dtype, x.device)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return window_sum(gradient * inverse_count(*gradient.shape[2:], gradient.dtype, gradient.device))
-
-
-def window_sum(x: Tensor) -> Tensor:
-    """The sum over each 3x3 window, zeros outside."""
-    channels = x.shape[1]
-    return F.conv2d(x, x.new_ones(channels, 1, 3, 3), padding=1, groups=channels)
-
-
-@lru_cache(maxsize=64)
-def inverse_count(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """One over how many pixels of each 3x3 window lie inside the image, shape [height, width]."""
-    inside = window_sum(torch.ones(1, 1, height, width, dtype=torch.float64))[0, 0]
-    return (1 / inside).to(device, dtype)
-
-
-def average_pool(x: Tensor) -> Tensor:
-    """The benchmark's avg_pool_3x3: stride 1, the padding is not counted."""
-    return cast(Tensor, AveragePool.apply(x))
-
-
 # ---------------------------------------------------------------------- the supernet
-
-
-def batch_norm(x: Tensor) -> Tensor:
-    """Batch statistics, no scale or shift, nothing remembered: each subnet is normalised by its own batch."""
-    return F.batch_norm(x, None, None, training=True)
 
 
 #: How many leading decisions the value of each node depends on.
@@ -92,8 +53,8 @@ def live_steps(arch: Arch) -> tuple[Step, ...]:
 
 
 class Edge(nn.Module):
-    """The parametric operations of one edge. The biases have no effect before a batch norm; the official
-    supernet has them, and its 1,692,474 parameters count them."""
+    """The parametric operations of one edge. A bias has no effect before a batch norm, so none is added; the
+    official supernet has them, and its 1,692,474 parameters count them."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -105,7 +66,7 @@ class Edge(nn.Module):
             return x
         if op == POOL:
             return average_pool(x)
-        return batch_norm((self.conv1x1 if op == CONV1 else self.conv3x3)(F.relu(x)))
+        return relu_conv_norm(x, (self.conv1x1 if op == CONV1 else self.conv3x3).weight)
 
 
 class Cell(nn.Module):
@@ -117,16 +78,15 @@ class Cell(nn.Module):
 
     def forward(self, x: Tensor, arch: Arch, known: dict[Any, Tensor] | None = None) -> Tensor:
         """`known` keeps what subnets with the same input have in common, each operation computed once."""
+        known = {} if known is None else known
         nodes: dict[int, Tensor] = {0: x}
         for edge, source, target, op in live_steps(arch):
-            key = (edge, op, arch[: DEPENDS_ON[source]])
-            y = known.get(key) if known is not None else None
-            if y is None:
-                y = self.edges[edge](nodes[source], op)
-            if known is not None:
-                known[key] = y
-            nodes[target] = nodes[target] + y if target in nodes else y
-        return nodes.get(3, torch.zeros_like(x))
+            # Pooling is the same on all edges that leave a node.
+            key = (source if op == POOL else edge, op, arch[: DEPENDS_ON[source]])
+            if key not in known:
+                known[key] = self.edges[edge](nodes[source], op)
+            nodes[target] = nodes[target] + known[key] if target in nodes else known[key]
+        return nodes[3] if 3 in nodes else torch.zeros_like(x)
 
     def mix(self, x: Tensor, mixture: Mixture) -> Tensor:
         """Every edge is the weighted sum of its operations; exact zeros are not computed."""
@@ -148,9 +108,10 @@ class Residual(nn.Module):
         self.shortcut = nn.Conv2d(channels, 2 * channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = batch_norm(self.conv_a(F.relu(x)))
-        y = batch_norm(self.conv_b(F.relu(y)))
-        return y + cast(Tensor, self.shortcut(F.avg_pool2d(x, 2)))
+        y = relu_conv_norm(x, self.conv_a.weight, stride=2)
+        y = relu_conv_norm(y, self.conv_b.weight)
+        # A 1x1 convolution of the means of 2x2 pixels is a 2x2 convolution with equal weights.
+        return y + F.conv2d(x, self.shortcut.weight.expand(-1, -1, 2, 2) / 4, stride=2)
 
 
 class Supernet(nn.Module):

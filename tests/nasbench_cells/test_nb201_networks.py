@@ -175,6 +175,25 @@ def test_gradient_reaches_exactly_the_operations_that_the_output_depends_on(arch
     assert reached - live == ({"stem", "head", *blocks} if connected else {"head"})
 
 
+@pytest.mark.invariant("nb201", 8)
+@few
+@given(st.lists(archs, min_size=1, max_size=3), st.booleans())
+def test_gradients_are_those_of_the_reference(sample: list[Arch], channels_last: bool) -> None:
+    """Of the sum of several subnets' losses, in either memory format."""
+    net, x = supernet(), images()
+    if channels_last:
+        net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    labels = torch.tensor([0, 1, 2, 3, 0])
+    sum(F.cross_entropy(logits, labels) for logits in net(x, sample)).backward()
+    ours = {name: p.grad for name, p in net.named_parameters()}
+    plain = supernet()
+    parameters = dict(plain.named_parameters())
+    like = SimpleNamespace(state_dict=lambda: parameters, groups=plain.groups)
+    sum(F.cross_entropy(reference(like, x, one_hot(arch)), labels) for arch in sample).backward()
+    for name, p in parameters.items():
+        assert equal(torch.zeros_like(p) if ours[name] is None else ours[name], p.grad), name
+
+
 @pytest.mark.invariant("nb201", 10)
 def test_architectures_that_connect_nothing_score_alike_and_are_ties() -> None:
     net, x = supernet(), images()

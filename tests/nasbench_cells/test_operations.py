@@ -1,0 +1,68 @@
+"""The operations of a cell against torch's own, forward and backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nasbench_cells.operations import average_pool, relu_conv_norm
+from torch import Tensor
+
+layouts = st.sampled_from([torch.contiguous_format, torch.channels_last])
+shapes = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 9), st.integers(1, 9))
+
+
+def noise(shape: tuple[int, ...], layout: Any = torch.contiguous_format, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).contiguous(
+        memory_format=layout
+    )
+
+
+def torch_pool(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+
+
+@settings(max_examples=40)
+@given(shapes, layouts, layouts)
+def test_average_pooling_is_torchs_forward_and_backward(shape: tuple[int, ...], layout: Any, other: Any) -> None:
+    """In either layout, also when the gradient comes in another one; the input is left alone."""
+    ours, theirs = (noise(shape, layout).requires_grad_() for _ in range(2))
+    before = ours.detach().clone()
+    gradient = noise(shape, other, seed=1)
+    a, b = average_pool(ours), torch_pool(theirs)
+    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    a.backward(gradient)
+    b.backward(gradient)
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-10)
+    assert ours.detach().equal(before)
+    if shape[1] > 1 and min(shape[2:]) > 1:
+        assert a.is_contiguous(memory_format=layout)
+
+
+def test_average_pooling_has_the_gradient_of_what_it_computes() -> None:
+    assert torch.autograd.gradcheck(average_pool, noise((2, 3, 4, 5)).requires_grad_())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_average_pooling_in_bfloat16_is_off_by_its_rounding(layout: Any) -> None:
+    """A sum and a factor are rounded, each by at most 2**-8."""
+    x = noise((4, 16, 8, 8), layout).bfloat16()
+    exact = torch_pool(x.double())
+    scale = torch_pool(x.double().abs())
+    assert ((average_pool(x).double() - exact).abs() <= 3 * 2.0**-8 * scale).all()
+
+
+@settings(max_examples=20)
+@given(st.sampled_from([1, 3]), st.sampled_from([1, 2]), layouts)
+def test_a_bias_before_the_batch_norm_would_have_no_effect(kernel: int, stride: int, layout: Any) -> None:
+    x, weight, bias = noise((5, 3, 6, 4), layout), noise((2, 3, kernel, kernel), seed=1), noise((2,), seed=2)
+    z = F.conv2d(x.clamp(min=0), weight, bias, stride, kernel // 2)
+    variance, mean = torch.var_mean(z, (0, 2, 3), correction=0, keepdim=True)
+    plain = (z - mean) / (variance + 1e-5).sqrt()
+    torch.testing.assert_close(relu_conv_norm(x, weight, stride), plain, rtol=1e-10, atol=1e-10)
