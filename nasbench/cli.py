@@ -222,6 +222,55 @@ def query(
         show.architecture(answer)
 
 
+@app.command(
+    epilog=examples("nasbench sweep sweep.yaml --dry-run", "nasbench sweep sweep.yaml --workers 2", "cat sweep.yaml")
+    + """
+  methods: [spos, fairnas, fairnas+calr+ms]
+  spaces: [nb201]
+  seeds: 3                       # 0, 1, 2
+  presets: [quick]
+  set: {train.epochs: 30}
+  exclude: [{method: spos, space: nb201}]"""
+)
+def sweep(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="YAML: methods, spaces, datasets, presets, seeds, set, exclude.")
+    ],
+    runs: Runs = Path("runs"),
+    engine: Annotated[str, typer.Option(metavar="NAME", help="local, ray or slurm.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Runs at once, locally. [default: one a core, or one a GPU]")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the matrix, refusals and time, and stop.")] = False,
+) -> None:
+    """Run every method on every space, several runs at a time.
+
+    The same command goes on where it was. A run that fails does not stop the others; the exit code is then 1.
+    """
+    if workers is not None and workers < 1:
+        raise BadInput(f"--workers {workers} does not fit: expected 1 or more.")
+    from nasbench import engines
+    from nasbench import sweep as sweeps
+    from nasbench.machine import cores, gpus
+    from nasbench.sweep_table import SweepTable
+
+    if engine not in engines.ENGINES:
+        raise unknown("engine", engine, engines.ENGINES)
+    matrix = sweeps.read(file)
+    jobs = sweeps.plan(matrix, runs, device)
+    threads = max((job.recipe.engine.threads or 1 for job in jobs if job.recipe), default=1)
+    count = gpus() if device != "cpu" else 0
+    slots = workers or count or max(1, cores() // threads)
+    table = SweepTable(jobs, slots if engine == "local" else None)
+    if dry_run:
+        table.show()
+        return
+    with table:
+        sweeps.execute(jobs, engines.make(engine, runs, slots, count), look=table.look)
+    raise typer.Exit(int(any(job.state == "failed" for job in jobs)))
+
+
 @app.command(epilog=examples("nasbench leaderboard", "nasbench leaderboard --runs runs --out leaderboards"))
 def leaderboard(
     runs: Runs = Path("runs"),
@@ -329,6 +378,26 @@ def specialize(
         typer.echo(dump_json(answer), nl=False)
     else:
         show.specialized(answer, folder)
+
+
+@app.command(epilog=examples("nasbench verify leaderboards/records/fairnas-nb201-cifar10-jpeg-cpu-s0-422ce3b8.json"))
+def verify(
+    record: Annotated[str, typer.Argument(metavar="RECORD", help="A record's path, or its run's name or id.")],
+    runs: Annotated[Path, typer.Option(metavar="DIR", help="Where the new run goes.")] = Path("verified"),
+) -> None:
+    """Run a record's recipe again and compare; exit 1 if a result differs.
+
+    Equality is to be expected on the same machine with the same versions; elsewhere, numbers that are close.
+    """
+    from nasbench import records, show
+    from nasbench.verify import verify as again
+
+    with show.Terminal() as terminal:
+        found = again(records.locate(Path("runs"), record), runs, [terminal])
+    for difference in found:
+        typer.echo(difference)
+    typer.echo(f"{len(found)} differences" if found else "the same")
+    raise typer.Exit(int(bool(found)))
 
 
 @data_app.command("list", epilog=examples("nasbench data list --json"))

@@ -31,11 +31,20 @@ def resolve_engine(recipe: Recipe) -> Recipe:
     layout = engine.memory_format
     if layout == "auto":
         layout = "channels_last" if precision == "bfloat16" else "contiguous"
-    threads = engine.threads or (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    changed = engine.model_copy(
+        update={"precision": precision, "memory_format": layout, "threads": engine.threads or cores()}
     )
-    changed = engine.model_copy(update={"precision": precision, "memory_format": layout, "threads": threads})
     return recipe.model_copy(update={"engine": changed, "device": device})
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> int:
+    """CUDA devices that this process may use."""
+    return torch.cuda.device_count()
 
 
 def has_bfloat16(device: str) -> bool:

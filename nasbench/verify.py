@@ -1,0 +1,46 @@
+"""`nasbench verify`: run a record's recipe again and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nasbench import records
+from nasbench.plugins import validated
+from nasbench.recipe import Recipe
+from nasbench.run import execute
+
+
+def verify(path: Path, runs: Path, observers: Sequence[Any] = ()) -> list[str]:
+    """Run the recipe of a record again, below `runs`, and say what differs; nothing if nothing does.
+
+    What stands under `measured` may differ. Raises BadInput if the recipe cannot be run here.
+    """
+    before = records.read(path)
+    recipe: Recipe = validated(Recipe, before["recipe"])
+    threads = before["measured"].get("threads")  # sums over threads may round otherwise
+    engine = recipe.engine.model_copy(update={"threads": threads})
+    after, _ = execute(recipe.model_copy(update={"engine": engine}), runs, observers=observers)
+    return list(differences("", {**before, "measured": None}, {**after, "measured": None}))
+
+
+def differences(place: str, a: Any, b: Any) -> Iterator[str]:
+    """Where two nested containers of plain values differ, and how.
+
+    >>> list(differences("", {"tau": [0.5, 0.4]}, {"tau": [0.5, 0.3], "n": 1}))
+    ['n: missing before, 1 now', 'tau[1]: 0.4 before, 0.3 now']
+    """
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted({*a, *b}):
+            where = f"{place}.{key}" if place else key
+            if key not in a or key not in b:
+                yield f"{where}: {a.get(key, 'missing')} before, {b.get(key, 'missing')} now"
+            else:
+                yield from differences(where, a[key], b[key])
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            where = x["name"] if isinstance(x, dict) and "name" in x else i
+            yield from differences(f"{place}[{where}]", x, y)
+    elif a != b:
+        yield f"{place}: {a} before, {b} now"

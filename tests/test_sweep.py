@@ -1,0 +1,217 @@
+"""Sweeps: what a file asks for, what is refused, and that a killed one ends with the records of one left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nasbench import BadInput, records
+from nasbench.engines import Local, Slurm, make
+from nasbench.sweep import Job, execute, left, plan, read
+from nasbench.sweep_table import SweepTable
+from tests.command import nasbench
+from tests.conftest import Install
+
+TINY = {"spaces": ["tiny"], "presets": ["test"], "set": {"train.epochs": 1, "score.subset": "random:5"}}
+
+
+def written(folder: Path, **content: Any) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump({**TINY, **content}))
+    return path
+
+
+def planned(folder: Path, **content: Any) -> list[Job]:
+    return plan(read(written(folder, **content)), folder / "runs")
+
+
+def all_records(runs: Path) -> list[dict[str, Any]]:
+    return sorted((records.read(path) for path in records.find(runs)), key=lambda record: str(record["id"]))
+
+
+# ---------------------------------------------------------------------- the matrix
+
+
+def test_every_method_with_every_seed_but_what_is_excluded(tmp_path: Path) -> None:
+    jobs = planned(
+        tmp_path,
+        methods=["spos", "fairnas+ms+calr", "random-search"],
+        seeds=2,
+        exclude=[{"method": "fairnas+calr+ms", "space": "tiny"}],
+    )
+    assert [(job.label, job.seed, job.state) for job in jobs] == [
+        ("spos", 0, "waiting"),
+        ("spos", 1, "waiting"),
+        ("random-search", 0, "waiting"),
+        ("random-search", 1, "waiting"),
+    ]
+    recipes = [job.recipe for job in jobs if job.recipe]
+    assert [r.seed for r in recipes] == [0, 1, 0, 1]
+    assert {(r.train.epochs, r.engine.threads) for r in recipes} == {(1, 1)}  # the same threads wherever it runs
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_refused_is_said_and_the_rest_stays(tmp_path: Path) -> None:
+    jobs = planned(tmp_path, methods=["random-search+ms", "spos"], seeds=[3, 5])
+    assert [(job.label, job.seed, job.state) for job in jobs] == [
+        ("random-search+ms", 3, "refused"),
+        ("random-search+ms", 5, "refused"),
+        ("spos", 3, "waiting"),
+        ("spos", 5, "waiting"),
+    ]
+    assert "ms" in jobs[0].why
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"methods": []}, "methods"),
+        ({"methods": ["spos"], "method": ["x"]}, "did you mean 'methods'"),
+        ({"methods": ["sposs"]}, "did you mean 'spos'"),
+        ({"methods": ["spos"], "seeds": "all"}, "seeds"),
+        ({"methods": ["spos"], "exclude": [{"metod": "spos"}]}, "expected some of dataset, method, preset, space"),
+        ({"methods": ["spos"], "set": {"epochs": 3}}, "write it like"),
+    ],
+)
+def test_a_file_that_does_not_fit(tmp_path: Path, content: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        planned(tmp_path, **content)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("methods: [a[b=1]]\n  x", "line 1"), ("- spos", "must map"), ("", "must map")]
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "sweep.yaml").write_text(text)
+    result = nasbench("sweep", "sweep.yaml", cwd=tmp_path)
+    assert result.code == 2
+    assert said in result.err
+
+
+def test_the_time_left_comes_from_runs_alike(tmp_path: Path) -> None:
+    jobs = [Job("a", 0, "", state="done", seconds=10), Job("a", 1, ""), Job("b", 0, "", seconds=30)]
+    assert left(jobs, 1) == 20 + 30  # the second like the mean of what is known
+    assert left(jobs, 2) == 25
+    assert left([Job("a", 0, "")], 1) is None
+    assert left(jobs[:1], 1) == 0
+
+
+# ---------------------------------------------------------------------- running
+
+
+def test_a_sweep_gives_the_records_that_single_runs_give(tmp_path: Path) -> None:
+    jobs = planned(tmp_path, methods=["spos", "random-search"], seeds=1)
+    execute(jobs, Local(2), every=0.05)
+    assert [(job.state, job.why) for job in jobs] == [("done", ""), ("done", "")]
+    sets = [f"--set={key}" for key in ("train.epochs=1", "score.subset=random:5", "engine.threads=1")]
+    single = nasbench("run", "-m", "spos", "-s", "tiny", "--preset", "test", *sets, "--runs", "single", cwd=tmp_path)
+    assert single.code == 0
+    (alone,) = all_records(tmp_path / "single")
+    (mine,) = [r for r in all_records(tmp_path / "runs") if r["id"] == alone["id"]]
+    assert records.equal(mine, alone)
+    assert [job.state for job in planned(tmp_path, methods=["spos", "random-search"], seeds=1)] == ["done", "done"]
+    assert not list((tmp_path / "runs").rglob("progress.json"))
+
+
+def test_one_that_fails_does_not_stop_the_others(
+    tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = install("acme", methods={"falls": "acme_falls:Falls", "dies": "acme_falls:Dies"})
+    (site / "acme_falls.py").write_text(
+        "import os\nfrom nasbench import Method, hookimpl\n"
+        "class Falls(Method):\n    @hookimpl\n    def search(self):\n        raise ValueError('it fell')\n"
+        "class Dies(Method):\n    @hookimpl\n    def search(self):\n        os.kill(os.getpid(), 9)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    jobs = planned(tmp_path, methods=["falls", "dies", "random-search"])
+    execute(jobs, Local(2), every=0.05)
+    assert [job.state for job in jobs] == ["failed", "failed", "done"]
+    assert jobs[0].why.startswith("ValueError: it fell (see ")
+    assert jobs[1].why.startswith("killed by signal 9 (see ")
+    table = SweepTable(jobs, 2)
+    assert table.summary() == "3 runs: 2 failed, 1 done"
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_records(tmp_path: Path) -> None:
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    for folder in (alone, killed):
+        folder.mkdir()
+        content = {**TINY, "methods": ["spos", "fairnas+calr"], "seeds": 2}
+        content["set"] = {"train.epochs": 4, "score.subset": "random:5", "engine.checkpoint_seconds": 0}
+        (folder / "sweep.yaml").write_text(yaml.safe_dump(content))
+    assert nasbench("sweep", "sweep.yaml", "--workers", "2", "--device", "cpu", cwd=alone).code == 0
+
+    def written_so_far() -> int:
+        return len([*killed.rglob("step-*"), *killed.rglob("done-*"), *killed.rglob("record.json")])
+
+    for _ in range(3):
+        command = [sys.executable, "-m", "nasbench", "sweep", "sweep.yaml", "--workers", "2", "--device", "cpu"]
+        before = written_so_far()
+        process = subprocess.Popen(command, cwd=killed, stdout=subprocess.DEVNULL)
+        while written_so_far() <= before and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = nasbench("sweep", "sweep.yaml", "--workers", "2", "--device", "cpu", cwd=killed)
+    assert done.code == 0, done
+    assert "4 runs: 4 done" in done.out
+    a, b = all_records(alone), all_records(killed)
+    assert len(a) == 4
+    assert all(records.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    written(tmp_path, methods=["random-search", "random-search+ms"], seeds=2)
+    dry = nasbench("sweep", "sweep.yaml", "--dry-run", cwd=tmp_path)
+    assert (dry.code, dry.err) == (0, "")
+    assert "4 runs: 2 waiting, 2 refused; time left unknown" in dry.out
+    assert not (tmp_path / "runs").exists()
+    done = nasbench("sweep", "sweep.yaml", "--workers", "1", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert "done: random-search on tiny test, seed 1" in done.out
+    assert len(all_records(tmp_path / "runs")) == 2
+    wrong = nasbench("sweep", "sweep.yaml", "--engine", "rai", cwd=tmp_path)
+    assert (wrong.code, wrong.err) == (2, "nasbench: Unknown engine 'rai'; did you mean 'ray'?\n")
+
+
+# ---------------------------------------------------------------------- engines
+
+
+def test_gpus_are_dealt_out_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/sh")
+    seen = []
+    engine = Local(4, gpus=2)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, env, **__: seen.append(env["CUDA_VISIBLE_DEVICES"]))
+    for i in range(4):
+        with pytest.raises(AttributeError):  # no process: only what it would have been given counts
+            engine.submit("{}", tmp_path / f"{i}", 1)
+    assert seen == ["0", "1", "0", "1"]
+
+
+def test_an_engine_whose_library_is_missing_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(BadInput, match=r"pip install nasbench\[ray\]"):
+        make("ray", tmp_path, 1, 0)
+
+
+def test_the_script_that_slurm_gets(tmp_path: Path) -> None:
+    submitit = pytest.importorskip("submitit", reason="needs the extra slurm")
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    engine = Slurm(tmp_path, hours=2, cluster="debug")
+    engine.executor.update_parameters(timeout_min=120, cpus_per_task=3, tasks_per_node=1, name="spos")
+    script = _make_sbatch_string(
+        command="run", folder=tmp_path, job_name="spos", time=120, cpus_per_task=3, ntasks_per_node=1
+    )
+    assert "#SBATCH --cpus-per-task=3" in script
+    assert submitit.__name__ == "submitit"

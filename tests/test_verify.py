@@ -1,0 +1,35 @@
+"""A record's recipe run again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nasbench import records
+from tests.command import nasbench
+
+RUN = ["run", "-m", "spos", "-s", "tiny", "--preset", "test", "--set=train.epochs=1", "--set=score.subset=random:5"]
+
+
+def test_a_true_record_is_confirmed_and_a_false_one_is_not(tmp_path: Path) -> None:
+    assert nasbench(*RUN, cwd=tmp_path).code == 0
+    (path,) = tmp_path.rglob("record.json")
+    record = records.read(path)
+    good = nasbench("verify", record["id"], cwd=tmp_path)
+    assert (good.code, good.out.splitlines()[-1], good.err) == (0, "the same", "")
+    metric = record["results"][0]["metrics"][0]
+    true, metric["value"] = metric["value"], 0.987
+    (tmp_path / "claimed.json").write_text(json.dumps(record))
+    bad = nasbench("verify", "claimed.json", cwd=tmp_path)
+    assert bad.code == 1
+    assert bad.out.splitlines()[-2:] == [
+        f"results[0].metrics[{metric['name']}].value: 0.987 before, {true} now",
+        "1 differences",
+    ]
+
+
+def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    result = nasbench("verify", "x.json", cwd=tmp_path)
+    assert result.code == 2
+    assert "no nasbench record" in result.err
