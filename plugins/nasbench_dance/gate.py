@@ -43,7 +43,7 @@ class SelectGate(nn.Module):
     A gate over batch averages sees one row, so a layer norm stands where the code has a batch norm over samples.
     """
 
-    def __init__(self, channels: int, members: int, scope: Scope, relu: bool) -> None:
+    def __init__(self, channels: int, members: int, network: bool, scope: Scope, relu: bool) -> None:
         super().__init__()
         c, inner = channels, max(1, channels // 16)
         self.features = nn.Sequential(  # 1x1 convolutions of what is averaged over space
@@ -51,7 +51,8 @@ class SelectGate(nn.Module):
         )
         norm = nn.LayerNorm(c) if scope == "batch" else nn.BatchNorm1d(c)
         between = nn.ReLU() if relu else nn.LeakyReLU(0.1)
-        self.fusion = nn.Sequential(nn.Linear(EMBEDDING + c, c), norm, between, nn.Linear(c, c))
+        layers = (nn.Linear(EMBEDDING + c, c), norm, between, nn.Linear(c, c)) if network else ()
+        self.fusion = nn.Sequential(*layers)
         self.theta = nn.Parameter(0.01 * torch.randn(c))
         for term in ("dynamic", "feature", "correlation"):
             self.register_buffer(term, torch.ones(members, c))
@@ -59,10 +60,10 @@ class SelectGate(nn.Module):
         self.register_buffer("past", torch.zeros(REMEMBERED, c))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
-    def logits(self, embedding: Tensor, features: Tensor, network: bool) -> Tensor:
-        """g = MLP(D, F) + theta, [c] or [B,c]; without the network, F + theta."""
-        fused = self.fusion(torch.cat([embedding, features], -1)) if network else features
-        return cast(Tensor, fused + self.theta)
+    def logits(self, embedding: Tensor | None, features: Tensor) -> Tensor:
+        """g = MLP(D, F) + theta, [c] or [B,c]; without embedding and network, F + theta."""
+        seen = features if embedding is None else torch.cat([embedding, features], -1)
+        return cast(Tensor, self.fusion(seen) + self.theta)
 
     def score(self, weights: list[float]) -> Tensor:
         """Score [c], the mean over the members."""
@@ -92,7 +93,7 @@ class SelectGate(nn.Module):
 
 
 class Gates(nn.Module):
-    """BatchRepr and a SelectGate for every gate of a space; without `network` a gate is its Score alone."""
+    """BatchRepr and a SelectGate for every gate of a space; without `network`, gates that keep a Score alone."""
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class Gates(nn.Module):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        self.method, self.network, self.scope = method, network, scope
+        self.method, self.scope = method, scope
         home = {member: gate for gate, of in space.members.items() for member in of}
         names: dict[str, tuple[str, ...]] = {}
         for gate, of in space.members.items():
@@ -114,8 +115,11 @@ class Gates(nn.Module):
         self.home = {gate: home[of[0]] for gate, of in names.items()}
         #: For each layer its gate, and its place among the gate's.
         self.place = {member: (gate, i) for gate, of in names.items() for i, member in enumerate(of)}
-        self.embed = BatchRepr(space.image[0])
-        gates = {g: SelectGate(space.channels[self.home[g]], len(of), scope, relu) for g, of in names.items()}
+        self.embed = BatchRepr(space.image[0]) if network else None
+        gates = {
+            gate: SelectGate(space.channels[self.home[gate]], len(of), network, scope, relu)
+            for gate, of in names.items()
+        }
         self.all = nn.ModuleDict({name.replace(".", "_"): gate for name, gate in gates.items()})
 
     def __getitem__(self, gate: str) -> SelectGate:
@@ -152,8 +156,11 @@ class Gating:
     ) -> None:
         self.gates, self.widths, self.generator = gates, widths, generator
         self.ratio, self.lambda2 = ratio, lambda2
-        embedding = gates.embed(images.to(next(gates.parameters()).dtype))
-        self.embedding = embedding.mean(0) if gates.scope == "batch" else embedding
+        self.dtype = next(gates.parameters()).dtype
+        self.embedding = None
+        if gates.embed is not None:
+            embedding = gates.embed(images.to(self.dtype))
+            self.embedding = embedding.mean(0) if gates.scope == "batch" else embedding
         self.masks: dict[str, Tensor] = {}
         self.soft: dict[str, Tensor] = {}
         self.losses: list[Tensor] = []
@@ -166,22 +173,23 @@ class Gating:
     def __call__(self, name: str, x: Tensor) -> Tensor:
         gate_name, member = self.gates.place[name]
         with torch.autocast(x.device.type, enabled=False):
-            self.look(gate_name, member, x.mean((2, 3)).to(self.embedding.dtype))
+            self.look(gate_name, member, x.mean((2, 3)).to(self.dtype))
         mask = self.masks[gate_name].to(x.dtype)
         return x * (mask[:, None, None] if mask.dim() == 1 else mask[:, :, None, None])
 
     def look(self, gate_name: str, member: int, activations: Tensor) -> None:
         """Take in a layer's activations [B,c], averaged over space; at a gate's first layer draw its mask."""
-        gate, method, network = self.gates[gate_name], self.gates.method, self.gates.network
+        gate, method = self.gates[gate_name], self.gates.method
         each = gate.features(activations)
-        logits = gate.logits(self.embedding, each.mean(0) if self.gates.scope == "batch" else each, network)
-        noise = sampling.gumbel(logits, self.generator) if network else torch.zeros_like(logits)
+        logits = gate.logits(self.embedding, each.mean(0) if self.gates.scope == "batch" else each)
+        alone = self.gates.embed is None
+        noise = torch.zeros_like(logits) if alone else sampling.gumbel(logits, self.generator)
         if gate.training:
             dynamic = torch.sigmoid(logits + method.dynamic_noise * noise)
             gate.remember(member, "dynamic", dynamic if dynamic.dim() == 1 else dynamic.mean(0), method.alpha)
             gate.remember(member, "feature", torch.softmax(each.mean(0), -1), method.alpha)
-            alone = scores.correlation_importance(activations, self.lambda2)
-            gate.remember(member, "correlation", alone, method.alpha)
+            unlike = scores.correlation_importance(activations, self.lambda2)
+            gate.remember(member, "correlation", unlike, method.alpha)
             self.losses.append(0.1 * losses.correlation(each) / len(cast(Tensor, gate.dynamic)))
         if member == 0:
             k = self.widths[self.gates.home[gate_name]]

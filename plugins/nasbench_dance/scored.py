@@ -52,10 +52,8 @@ class Scored(Pruning):
     def groups(self, net: nn.ModuleDict) -> Groups:
         gates: Any = net["gates"]
         decay = {"weight_decay": self.gate_decay}
-        return [
-            {"params": [*gates.all.parameters()], "lr": self.gate_lr, **decay},
-            {"params": [*gates.embed.parameters()], "lr": self.embedding_lr, **decay},
-        ]
+        parts = [(gates.all, self.gate_lr)] + ([(gates.embed, self.embedding_lr)] if gates.embed is not None else [])
+        return [{"params": [*part.parameters()], "lr": lr, **decay} for part, lr in parts]
 
     def masks(self, run: Run, batch: Batch, ratio: float, sample: int) -> Gating:
         space = space_of(run)
