@@ -1,4 +1,4 @@
-"""Every `paper` preset on NAS-Bench-201: its steps and rates, exactly, and two real steps of the full-size supernet."""
+"""Every `paper` preset: on NAS-Bench-201 its steps and rates, exactly; two real steps at full size of every method."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 import torch
 from nasbench_cells.nb201 import NB201
 
-from nasbench import Arch, Run, hookimpl
+from nasbench import Arch, BadInput, Run, hookimpl
 from nasbench.data import Dataset, Images, Split
-from nasbench.plugins import discover
-from nasbench.recipe import Recipe, resolve
+from nasbench.plugins import discover, load
+from nasbench.recipe import Recipe, preset_values, resolve
 from nasbench.run import execute, prepare
 from nasbench.tables import Column, Table, stored_path
 from tests.conftest import Install
@@ -51,6 +51,8 @@ def calr(steps: int) -> dict[Arch, tuple[float, float, float]]:
     return {a: (0.025, 0.025 * 0.5**g, 0.025 * steps**-g) for a, g in ((SMALL, 4.0), (LARGE, 0.25))}
 
 
+#: Packages whose methods have numbers of their own below.
+HERE = ("nasbench_oneshot", "nasbench_search")
 SPOS, FAIRNAS, FSNAS = 250 * EPOCH, 200 * EPOCH, 300 * EPOCH
 TRAINED = {
     "spos": Paper([97_750], cosine(SPOS), 1, 5.0),
@@ -73,19 +75,35 @@ class Noise(Dataset):
         return noise()
 
 
+class LittleNoise(Dataset):
+    """A few of them."""
+
+    target = "cifar10"
+
+    def load(self) -> Images:
+        return noise(4_400)
+
+
+#: CIFAR-10's, which files of superclasses name.
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
 @cache
-def noise() -> Images:
+def noise(count: int = 50_000) -> Images:
     rng = np.random.default_rng(0)
-    images = torch.from_numpy(rng.integers(0, 256, (50_000, 3, 32, 32), np.uint8))
-    labels = torch.arange(50_000) % 10
+    images = torch.from_numpy(rng.integers(0, 256, (count, 3, 32, 32), np.uint8))
+    labels = torch.arange(count) % 10
     test = Split(images[:100].clone(), labels[:100].clone())
-    return Images("noise", "cifar10", [f"class {i}" for i in range(10)], {"train": Split(images, labels), "test": test})
+    return Images(f"noise {count}", "cifar10", CLASSES, {"train": Split(images, labels), "test": test})
+
+
+DATASETS = {"noise": Noise, "little-noise": LittleNoise}
 
 
 @pytest.fixture(autouse=True)
 def benchmark(home: Path, install: Install) -> None:
     """Noise in the place of CIFAR-10, and a table of noise."""
-    install("noise", datasets={"noise": "tests.test_paper_presets:Noise"})
+    install("noise", datasets={n: f"tests.test_paper_presets:{c.__name__}" for n, c in DATASETS.items()})
     rng = np.random.default_rng(1)
     columns = {Column("cifar10", split, 200, "mean"): rng.uniform(10, 95, 15_625) for split in ("valid", "test")}
     few = np.isin(np.arange(15_625), rng.permutation(15_625)[:327])
@@ -220,13 +238,40 @@ def test_two_steps_of_retraining_at_full_size(tmp_path: Path, monkeypatch: pytes
     assert all(math.isfinite(loss) for loss in watch.losses)
 
 
+OTHERS = [name for name, entry in discover("method").items() if not entry.value.startswith(HERE)]
+
+
+@pytest.mark.parametrize("method", OTHERS)
+def test_two_steps_of_every_other_method_at_full_size(method: str, tmp_path: Path) -> None:
+    """On the first space that has a `paper` preset and on which it is not refused."""
+    refusals = []
+    for space in discover("space"):
+        if not preset_values(load("space", space), space, "paper", space):
+            continue
+        watch = TwoSteps()
+        sets = {"train": {"batch_size": 2}, "engine": {"threads": 1}}
+        try:
+            recipe = resolve(method, space, dataset="little-noise", preset="paper", sets=sets)
+            if recipe.data.size:  # 224 pixels of noise would take gigabytes
+                recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"size": 64})})
+            run, _ = prepare(recipe, tmp_path, [watch])
+        except BadInput as error:
+            refusals.append(f"{space}: {error}")
+            continue
+        with pytest.raises(Enough):
+            run.hook.search(run=run)
+        assert len(watch.losses) == 2
+        assert all(math.isfinite(loss) for loss in watch.losses)
+        return
+    pytest.fail(f"{method} has no paper preset anywhere. {' '.join(refusals)}")
+
+
 def test_no_method_of_these_packages_is_missing() -> None:
-    packages = ("nasbench_oneshot", "nasbench_search")
     terms = {
         name
         for kind in ("method", "modifier")
         for name, entry in discover(kind).items()
-        if entry.value.startswith(packages)
+        if entry.value.startswith(HERE)
     }
     tested = {term for label in TRAINED for term in label.split("+")}
     assert terms == tested | {"random-search", "regularized-evolution", "evolution", "random", "retrain"}
