@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from nasbench import Arch, Choice, Method, Metric, Run
 from nasbench.networks import top1
 from nasbench_dance import sampling
-from nasbench_dance.gate import Gates, Masks, Scope
-from nasbench_dance.pruning import Masked, Selection, random_masks, space_of
+from nasbench_dance.gate import Gates, Scope
+from nasbench_dance.masks import Masked, Masks, Selection, random_masks, space_of
 from nasbench_dance.scored import Scored
 
 

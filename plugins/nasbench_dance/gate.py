@@ -132,16 +132,6 @@ class Gates(nn.Module):
             return {g: sampling.top(self[g].score(weights), widths[own]) for g, own in self.home.items()}
 
 
-class Masks:
-    """Masks [c] that are given, by gate or by layer: `gate(name, x [B,c,H,W])` multiplies x by its own."""
-
-    def __init__(self, space: ChannelSpace, masks: Mapping[str, Tensor]) -> None:
-        self.masks = {m: masks[m if m in masks else gate] for gate, of in space.members.items() for m in of}
-
-    def __call__(self, name: str, x: Tensor) -> Tensor:
-        return x * self.masks[name].to(x.dtype)[:, None, None]
-
-
 class Gating:
     """One pass of a batch through the gates: masks are drawn on the way, and the gates' losses add up."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import re
 import time
-from collections.abc import Callable, Generator
-from typing import Any, ClassVar, Literal, cast
+from collections.abc import Generator
+from typing import Any, ClassVar, Literal
 
 import torch
 from nasbench_backbones.channels import ChannelSpace
@@ -14,16 +14,12 @@ from pydantic import Field, PrivateAttr, field_validator
 from torch import Tensor, nn
 
 from nasbench import Arch, BadInput, Choice, Metric, Plugin, Run, hookimpl
-from nasbench.batch_norm import recalibration_batches
 from nasbench.budget import Budget
 from nasbench.data import Batch
 from nasbench.networks import top1
 from nasbench_dance.fitting import Groups, fit
-from nasbench_dance.gate import Masks
-from nasbench_dance.sampling import top
+from nasbench_dance.masks import Masked, Masks, Selection, recalibrate, space_of
 
-#: For each gate the mask [c] of the channels kept, 1 or 0.
-Selection = dict[str, Tensor]
 _RANDOM = re.compile(r"random:([1-9]\d*)")
 
 
@@ -63,7 +59,8 @@ class Pruning(Plugin):
     @field_validator("budgets")
     @classmethod
     def _readable(cls, budgets: list[str]) -> list[str]:
-        return [text if _RANDOM.fullmatch(text) else str(Budget.parse(text)) for text in budgets]
+        read = [text if _RANDOM.fullmatch(text) else str(Budget.parse(text)) for text in budgets]
+        return list(dict.fromkeys(read))  # one given twice, however it is written, is one
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
@@ -263,43 +260,3 @@ class Pruning(Plugin):
     def report(self, run: Run, choices: list[Choice]) -> list[Metric]:
         """What else the method says of its choices."""
         return []
-
-
-def space_of(run: Run) -> ChannelSpace:
-    """The channel space of a run that was not refused."""
-    return cast(ChannelSpace, run.space)
-
-
-def random_masks(run: Run, purpose: str, arch: Arch) -> Selection:
-    """As many channels behind each gate as the architecture says, every choice of them equally likely."""
-    rng, space = run.generator(purpose), space_of(run)
-    widths = space.widths(arch)
-    return {gate: top(torch.rand(c, generator=rng), widths[gate]).to(run.device) for gate, c in space.channels.items()}
-
-
-class Masked(nn.Module):
-    """A network with a gate in place: images [B,C,H,W] -> logits [B,K]."""
-
-    def __init__(self, net: nn.Module, gate: Callable[[str, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.net, self.gate = net, gate
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net(images, self.gate)
-        return logits
-
-
-@torch.no_grad()
-def recalibrate(run: Run, network: nn.Module) -> None:
-    """Replace running statistics by the averages over training batches."""
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    kept = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch then keeps the plain average
-    network.train()
-    for batch in recalibration_batches(run):
-        run.predict(network, batch.images)
-    network.eval()
-    for norm, momentum in zip(norms, kept, strict=True):
-        norm.momentum = momentum

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from nasbench import Arch, Method, Run
 from nasbench.data import Batch
-from nasbench_dance.gate import Masks
-from nasbench_dance.pruning import Pruning, Selection, random_masks, space_of
+from nasbench_dance.masks import Masks, Selection, random_masks, space_of
+from nasbench_dance.pruning import Pruning
 
 
 class RandomChannels(Pruning, Method):

@@ -15,7 +15,8 @@ from nasbench.data import Batch
 from nasbench_dance import losses
 from nasbench_dance.fitting import Groups
 from nasbench_dance.gate import Gates, Gating
-from nasbench_dance.pruning import Pruning, Selection, space_of
+from nasbench_dance.masks import Selection, space_of
+from nasbench_dance.pruning import Pruning
 
 
 class Scored(Pruning):

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from nasbench import Arch, Method, Run
 from nasbench.data import Batch
-from nasbench_dance.gate import Masks
-from nasbench_dance.pruning import Pruning, Selection, space_of
+from nasbench_dance.masks import Masks, Selection, space_of
+from nasbench_dance.pruning import Pruning
 
 
 class UniformWidths(Pruning, Method):

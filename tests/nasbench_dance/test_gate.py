@@ -11,7 +11,8 @@ from nasbench_backbones.networks import keep_all
 from nasbench_backbones.resnet import ResNet18
 from nasbench_dance import losses, scores
 from nasbench_dance.dance import DANCE
-from nasbench_dance.gate import BatchRepr, Gates, Gating, Masks
+from nasbench_dance.gate import BatchRepr, Gates, Gating
+from nasbench_dance.masks import Masks
 
 SPACE = ResNet18(width=16, image=(3, 8, 8))
 

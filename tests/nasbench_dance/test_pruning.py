@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 from nasbench_dance.fitting import Best, fit
-from nasbench_dance.gate import Masks
-from nasbench_dance.pruning import Masked, recalibrate
+from nasbench_dance.masks import Masked, Masks, recalibrate
 from safetensors.torch import load_file
 
 from nasbench import BadInput, Run, hookimpl
@@ -271,6 +270,11 @@ def test_recalibrated_statistics_are_averages_over_training_batches(start: Start
     assert not net.training
 
 
+def test_a_budget_given_twice_is_one() -> None:
+    recipe = resolve("dance", "resnet18", preset="test", sets={"dance": {"budgets": ["keep=.50", "keep=0.5"]}})
+    assert recipe.options["dance"]["budgets"] == ["keep=0.5"]
+
+
 def test_random_budgets_are_the_same_for_every_method(record: Callable[..., tuple[Record, Path]]) -> None:
     options = {"budgets": ["random:3"], "finetune_epochs": 0}
     archs = [[r["arch"] for r in record(m, **{m: options})[0]["results"]] for m in ("dance", "random-channels")]
@@ -358,6 +362,7 @@ def test_modifiers_of_supernet_training_are_refused(label: str, message: str, tm
         ("resnet18", {"dance": {"budgets": ["keep=2"]}}, "expected 0 < keep <= 1"),
         ("resnet18", {"dance": {"budgets": ["latency=3"]}}, "Unknown budget 'latency'; known: keep"),
         ("resnet18", {"dance": {"budgets": ["madds=7"]}}, "No resnet18 network fits the budget madds=7"),
+        ("resnet18", {"dance": {"budgets": []}}, "at least 1 item"),
         ("resnet18", {"dance": {"keep": [0.0]}}, r"keep = \[0.0\] does not fit"),
         ("resnet18", {"resnet18": {"ratios": [0.5, 0.25]}}, "at full width, which resnet18 does not offer"),
         ("resnet18", {"train": {"batch_size": 39}}, "The last batch of an epoch would have one image"),
