@@ -227,10 +227,10 @@ class Data:
         """Batches in an epoch; the last one may be smaller."""
         return -(-len(self.train) // batch_size)
 
-    def training_batch(self, order: torch.Tensor, rng: torch.Generator) -> Batch:
-        """The training images of these indices, augmented."""
-        split = self.train.take(order)
-        return Batch(self._normalise(augment(split.images, self.settings.augment, rng)), split.labels)
+    def training_batch(self, order: torch.Tensor, rng: torch.Generator, split: str = "train") -> Batch:
+        """The images of these indices, augmented: training images, or whatever an architecture is trained on."""
+        part: Split = getattr(self, split).take(order)
+        return Batch(self._normalise(augment(part.images, self.settings.augment, rng)), part.labels)
 
     def batch(self, split: str, rows: torch.Tensor) -> Batch:
         """The images of a split with these indices, int64 [B], as they are."""

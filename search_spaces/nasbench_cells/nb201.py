@@ -137,6 +137,12 @@ class NB201(SearchSpace):
 
         return Supernet(self)
 
+    def partial_supernet(self, share: int) -> torch.nn.Module:
+        """The supernet of PC-DARTS: on each edge one channel in `share` goes through the operations."""
+        from nasbench_cells.nb201_partial import PartialSupernet
+
+        return PartialSupernet(self, share)
+
     def build(self, arch: Arch) -> torch.nn.Module:
         from nasbench_cells.nb201_networks import Network
 
