@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 
 from nasbench import BadInput, imagenet16
 from nasbench.data import load_images
-from nasbench.imagenet16 import TRAIN, VAL
+from nasbench.imagenet16 import TRAIN, VAL, nas_bench_halves
 from nasbench.importing import add_images
 from tests.command import nasbench
 
@@ -42,7 +41,7 @@ def batches() -> dict[str, dict[str, Any]]:
     """Ten training batches and the validation one, labels from 1 up to 130 as in ImageNet up to 1000."""
     rng = np.random.default_rng(0)
     made = {name: batch(rng.integers(1, 131, 30).tolist(), seed) for seed, name in enumerate(TRAIN)}
-    return {**made, "val_data": batch(rng.permutation(np.repeat(np.arange(1, 131), 4)).tolist(), 99)}
+    return {**made, "val_data": batch(rng.permutation(np.repeat(np.arange(1, 131), 50)).tolist(), 99)}
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def test_the_first_120_classes_are_kept_in_order(folder: Path, batches: dict[str
     kept = [(row, label) for row, label in train if label <= 120]
     assert 0 < len(kept) < len(train)
     assert said == (
-        f"{len(kept)} train, 240 valid, 240 test images of 120 classes, ranked against imagenet16-120 -> "
+        f"{len(kept)} train, 3,000 valid, 3,000 test images of 120 classes, ranked against imagenet16-120 -> "
         f"{home / 'datasets' / 'imagenet16-120.safetensors'}"
     )
     split = images.splits["train"]
@@ -73,14 +72,23 @@ def test_the_first_120_classes_are_kept_in_order(folder: Path, batches: dict[str
     assert images.classes == [str(label) for label in range(1, 121)]
 
 
-def test_validation_images_are_halved_class_by_class(folder: Path, batches: dict[str, dict[str, Any]]) -> None:
+@pytest.mark.invariant("nb201", 16)
+def test_validation_images_are_halved_by_the_authors_list(folder: Path, batches: dict[str, dict[str, Any]]) -> None:
+    """It holds what their code asserts, and the ends of the lists."""
+    valid, test = (half.tolist() for half in nas_bench_halves())
+    assert valid[:10] == [1, 2, 3, 6, 7, 8, 9, 12, 16, 18]
+    assert test[:10] == [0, 4, 5, 10, 11, 13, 14, 15, 17, 20]
+    assert (valid[-3:], test[-3:]) == ([5997, 5998, 5999], [5992, 5995, 5996])
+    assert len(valid) == len(test) == 3_000
+    assert sorted(valid + test) == list(range(6_000))
+
     add_images("imagenet16-120", folder, "imagenet16-120")
     splits = load_images("imagenet16-120").splits
-    for key in ("valid", "test"):
-        assert Counter(splits[key].labels.tolist()) == dict.fromkeys(range(120), 2)
-    rows = [image.numpy().tobytes() for key in ("valid", "test") for image in splits[key].images]
     val = zip(batches["val_data"]["data"], batches["val_data"]["labels"], strict=True)
-    assert sorted(rows) == sorted(row.tobytes() for row, label in val if label <= 120)
+    kept = [(row, label - 1) for row, label in val if label <= 120]
+    for key, rows in (("valid", valid), ("test", test)):
+        assert splits[key].labels.tolist() == [kept[i][1] for i in rows]
+        assert np.array_equal(splits[key].images.flatten(1).numpy(), np.stack([kept[i][0] for i in rows]))
 
 
 def test_the_published_files_are_named(folder: Path) -> None:
