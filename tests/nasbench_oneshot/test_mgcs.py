@@ -127,6 +127,20 @@ def test_more_alike_subnets_have_more_alike_gradients_on_average(train: Train) -
     assert means[1] > means[2] > means[3]
 
 
+def test_in_bfloat16_it_is_the_cosine_of_the_rounded_gradients(train: Train) -> None:
+    trained = train("spos+mgcs", "nb201", train={"epochs": 1}, engine={"precision": "bfloat16"})
+    run, cosines = trained.run, []
+    for step in trained.steps:
+        run.net.load_state_dict(step.before)
+        gradients = []
+        for arch in step.archs:  # each subnet alone, in a graph of its own
+            loss = torch.nn.functional.cross_entropy(run.forward(step.batch.images, [arch])[0], step.batch.labels)
+            gradients.append(torch.autograd.grad(loss, run.net.stem.weight)[0].flatten())
+        cosines.append([float(torch.cosine_similarity(gradients[0], g, dim=0)) for g in gradients[1:]])
+    found = [m.value for m in run.plugins["mgcs"].evaluate(run, [])]  # type: ignore[attr-defined]
+    assert found == pytest.approx([sum(column) / 2 for column in zip(*cosines, strict=True)], abs=1e-2)
+
+
 def test_only_the_last_epoch_counts(train: Train) -> None:
     for epochs in (1, 2, 5):
         run = train("spos+mgcs", train={"epochs": epochs}).run
