@@ -119,14 +119,17 @@ def run(
         show.over_seeds(done)
 
 
-@app.command("list", epilog=examples("nasbench list", "nasbench list methods --json"))
+@app.command("list", epilog=examples("nasbench list", "nasbench list methods --json", "nasbench list methods --check"))
 def list_(
     what: Annotated[
         str, typer.Argument(metavar="WHAT", help="methods, modifiers, spaces, datasets, evaluators, presets or all.")
     ] = "all",
     json: Json = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Import every method and space, others' too, and ask which go together.")
+    ] = False,
 ) -> None:
-    """List what is installed."""
+    """List what is installed, and which method runs on which space."""
     from nasbench import home
     from nasbench.files import dump_json
     from nasbench.plugins import GROUPS, discover
@@ -145,13 +148,26 @@ def list_(
         from nasbench.recipe import PRESETS
 
         found["presets"] = PRESETS
+    spaces: dict[str, list[str]] = {}
+    if "methods" in found:
+        from nasbench import matrix
+
+        pairs = matrix.ask(list(found["methods"]), list(discover("space"))) if check else matrix.shipped()
+        spaces = {method: [space for space, why in row.items() if not why] for method, row in pairs.items()}
     if json:
-        typer.echo(dump_json(found), nl=False)
+        typer.echo(dump_json({**found, "spaces_of": spaces} if spaces else found), nl=False)
         return
     for plural, names in found.items():
         typer.echo(plural)
         for name, about in names.items():
-            typer.echo(f"  {name:<24} {about}")
+            known = (
+                f"on {' '.join(spaces[name])}"
+                if name in spaces
+                else "--check tells on what"
+                if plural == "methods"
+                else ""
+            )
+            typer.echo(f"  {name:<24} {about:<16} {known}".rstrip())
 
 
 @app.command(epilog=examples("nasbench config -m fairnas+calr -s nb201 --preset cpu > my.yaml"))

@@ -79,7 +79,8 @@ class SearchSpace(Plugin):
 
     @property
     def relaxed(self) -> dict[str, tuple[str, ...]]:
-        """The decisions that a mixture weighs, in order, with their options; here `choices`.
+        """The decisions that a mixture weighs, in order, with their options; here `choices`, and none where the
+        supernet takes single architectures only.
 
         An edge of a cell is named `target<-source`, so that a method can tell which edges meet in a node.
         """

@@ -49,6 +49,8 @@ class Relaxed(Annealed):
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
+        if not run.space.relaxed:
+            return f"{run.recipe.method} weighs options against each other; {run.recipe.space} does not mix them."
         for hook in ("sample_archs", "learning_rates") if self.mixes else ():
             for impl in getattr(run.hook, hook).get_hookimpls():
                 if isinstance(impl.plugin, Modifier):

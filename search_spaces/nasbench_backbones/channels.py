@@ -102,6 +102,11 @@ class ChannelSpace(SearchSpace):
 
         return {gate: tuple(map(str, offered(c))) for gate, c in self.channels.items()}
 
+    @property
+    def relaxed(self) -> dict[str, tuple[str, ...]]:
+        """None: widths are not mixed."""
+        return {}
+
     def widths(self, arch: Arch) -> dict[str, int]:
         """The gates, each with the channels that an architecture keeps."""
         return {gate: int(names[o]) for (gate, names), o in zip(self.choices.items(), arch, strict=True)}
