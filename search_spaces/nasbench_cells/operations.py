@@ -8,16 +8,41 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import has_torch_function
 
 
 def relu_conv_norm(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
     """ReLU, convolution and batch norm; `weight` is [O,C,k,k], the padding k//2. A bias would have no effect."""
-    return batch_norm(F.conv2d(F.relu(x), weight, None, stride, weight.shape[-1] // 2))
+    return batch_norm(F.conv2d(relu(x), weight, None, stride, weight.shape[-1] // 2))
 
 
 def batch_norm(x: Tensor) -> Tensor:
     """Batch statistics, no scale or shift, nothing remembered: each subnet is normalised by its own batch."""
-    return F.batch_norm(x, None, None, training=True)
+    if torch.is_grad_enabled() or not is_narrow(x) or has_torch_function((x,)):  # someone may watch F.batch_norm
+        return F.batch_norm(x, None, None, training=True)
+    # Eight neighbouring pixels are taken as one of eight times the channels, and their statistics combined after.
+    n, c, height, width = x.shape
+    wide = x.permute(0, 2, 3, 1).reshape(n, height, width // 8, 8 * c).permute(0, 3, 1, 2)
+    running = x.new_zeros(2, 8 * c, dtype=torch.promote_types(x.dtype, torch.float32))  # only says at what precision
+    means, variances = (part.view(8, c) for part in torch.batch_norm_update_stats(wide, running[0], running[1], 0.0))
+    mean = means.mean(0)
+    variance = (variances + (means - mean).square()).mean(0)
+    wide = F.batch_norm(wide, mean.repeat(8), variance.repeat(8))
+    return wide.permute(0, 2, 3, 1).reshape(n, height, width, c).permute(0, 3, 1, 2)
+
+
+def is_narrow(x: Tensor) -> bool:
+    """Whether x [B,C,H,W] has so few channels that torch's batch norm, which works through those of one pixel at a
+    time, takes twice as long on a CPU as for several pixels together; and is large enough for it to matter."""
+    few = x.shape[1] <= 16 and x.shape[3] % 8 == 0 and x.shape[2] * x.shape[3] >= 256
+    return few and not x.is_cuda and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def relu(x: Tensor) -> Tensor:
+    """ReLU. Where no gradient is wanted, bfloat16 is compared as integers of the same bits: 3 times as fast."""
+    if torch.is_grad_enabled() or x.dtype != torch.bfloat16:
+        return F.relu(x)
+    return x.view(torch.int16).clamp_min(0).view(torch.bfloat16)
 
 
 class AveragePool(torch.autograd.Function):

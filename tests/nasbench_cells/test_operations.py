@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nasbench_cells.operations import average_pool, relu_conv_norm
+from nasbench_cells.operations import average_pool, batch_norm, is_narrow, relu, relu_conv_norm
 from torch import Tensor
 
 layouts = st.sampled_from([torch.contiguous_format, torch.channels_last])
@@ -66,3 +66,37 @@ def test_a_bias_before_the_batch_norm_would_have_no_effect(kernel: int, stride: 
     variance, mean = torch.var_mean(z, (0, 2, 3), correction=0, keepdim=True)
     plain = (z - mean) / (variance + 1e-5).sqrt()
     torch.testing.assert_close(relu_conv_norm(x, weight, stride), plain, rtol=1e-10, atol=1e-10)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 5), st.integers(1, 20), st.sampled_from([8, 16, 20]), st.sampled_from([16, 32]), layouts)
+def test_batch_norm_is_torchs_with_and_without_gradients(n: int, c: int, height: int, width: int, layout: Any) -> None:
+    """Without them a narrow image is normalised several pixels at a time."""
+    x = (3 * noise((n, c, height, width)) + 7).contiguous(memory_format=layout)
+    plain = F.batch_norm(x, None, None, training=True)
+    assert batch_norm(x).equal(plain)
+    with torch.no_grad():
+        found = batch_norm(x)
+    torch.testing.assert_close(found, plain, rtol=1e-10, atol=1e-10)
+    if c > 1:
+        assert is_narrow(x) == (c <= 16 and height * width >= 256 and layout == torch.channels_last)
+        assert found.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("channels", [8, 16, 32])
+def test_batch_norm_in_bfloat16_is_off_by_its_rounding(channels: int) -> None:
+    x = (3 * noise((16, channels, 16, 16), torch.channels_last) + 7).bfloat16()
+    exact = F.batch_norm(x.double(), None, None, training=True)
+    with torch.no_grad():
+        error = (batch_norm(x).double() - exact).abs()
+    # torch keeps the mean (7) and the deviation (3) in bfloat16 where channels are many.
+    assert error.max() <= 2.0**-8 * (exact.abs().max() + 7 / 3)
+
+
+def test_relu_of_bits_is_relu() -> None:
+    """Every bfloat16 but those that are no number."""
+    x = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(torch.bfloat16)
+    x = x[~x.isnan()]
+    with torch.no_grad():
+        assert relu(x).equal(F.relu(x))
+    assert len(x) == 2**16 - 2 * 127
