@@ -1,0 +1,41 @@
+"""The command line: one thin function per verb. What is heavy is imported inside, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+# isort: off - the verbs register themselves, and help shows them in this order
+from nasbench.cli import comparing, data, looking, running  # noqa: F401
+
+# isort: on
+from nasbench.cli.options import app, one_line
+from nasbench.errors import BadInput
+
+#: Base of what typer raises for a flag or command it cannot use, wherever this version of it keeps the class.
+UsageError: Any = typer.BadParameter.__mro__[1]
+
+
+def main() -> None:
+    """Entry point: 0 done, 1 failed or stale, 2 bad input or refused, 130 interrupted."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {one_line(message)}\n"
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name="nasbench", standalone_mode=False)
+    except BadInput as error:
+        code = _fail(2, error)
+    except UsageError as error:
+        where = error.ctx.command_path if error.ctx else "nasbench"
+        code = _fail(2, f"{error.format_message().rstrip('.')} (see `{where} --help`).")
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:
+        _fail(code, "interrupted; the same command goes on where it was.")
+    sys.exit(code)
+
+
+def _fail(code: int, message: object) -> int:
+    print(f"nasbench: {one_line(message)}", file=sys.stderr)
+    return code

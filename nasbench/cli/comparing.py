@@ -1,0 +1,83 @@
+"""Verbs that make something of records: leaderboard, compare, plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasbench.cli.options import Runs, app, examples
+
+
+@app.command(epilog=examples("nasbench leaderboard", "nasbench leaderboard --runs runs --out leaderboards"))
+def leaderboard(
+    runs: Runs = Path("runs"),
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write tables and records here. [default: print them]")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 1 if the tables in --out are not what the records there give.")
+    ] = False,
+    format: Annotated[str, typer.Option(metavar="NAME", help="md, csv or latex, when printing.")] = "md",
+) -> None:
+    """Make the leaderboards from records.
+
+    A row is mean, spread and interval over seeds, with the trivial baseline beside them.
+    """
+    from nasbench import leaderboard as boards
+    from nasbench import reported
+
+    if check:
+        out = out or Path("leaderboards")
+        for path in (stale := boards.stale(out)):
+            typer.echo(
+                f"{path} is not what the records give; run `nasbench leaderboard --runs {out} --out {out}`.",
+                err=True,
+            )
+        raise typer.Exit(int(bool(stale)))
+    if out is None:
+        typer.echo(boards.render_all(boards.read_all(runs), format, reported.read(runs / "reported")), nl=False)
+        return
+    for path in boards.publish(runs, out):
+        typer.echo(f"wrote {path}")
+
+
+@app.command(
+    epilog=examples(
+        "nasbench compare fairnas+calr+ms fairnas", "nasbench compare spos+ms spos --runs leaderboards --metric top1"
+    )
+)
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A method and modifiers, as a leaderboard names its row.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another, in the same table.")],
+    runs: Runs = Path("runs"),
+    metric: Annotated[str, typer.Option(metavar="NAME", help="What to compare: kendall_tau, top1.")] = "kendall_tau",
+) -> None:
+    """Compare two methods, paired by seed.
+
+    A difference whose 95 % interval contains 0 is not called one.
+    """
+    from nasbench import show
+    from nasbench.comparison import compare as compared
+    from nasbench.leaderboard import read_all
+
+    for one in compared(read_all(runs), a, b, metric):
+        show.comparison(one)
+
+
+@app.command(epilog=examples("nasbench plot", "nasbench plot --runs leaderboards --out leaderboards --x params"))
+def plot(
+    runs: Runs = Path("runs"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the pictures go, as SVG.")] = Path("plots"),
+    x: Annotated[str, typer.Option(metavar="NAME", help="What to draw against: madds, params.")] = "madds",
+    y: Annotated[str, typer.Option(metavar="NAME", help="What to draw: top1, retention.")] = "top1",
+) -> None:
+    """Draw accuracy against cost, a picture for each table.
+
+    A curve is a method in one phase, its points the budgets, its bars the spread over seeds.
+    """
+    from nasbench.plot import plot as drawn
+
+    for path in drawn(runs, out, x, y):
+        typer.echo(f"wrote {path}")

@@ -1,0 +1,61 @@
+"""Datasets and tables: data list, data add."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasbench.cli.options import Json, data_app, examples
+from nasbench.errors import BadInput
+
+
+@data_app.command("list", epilog=examples("nasbench data list --json"))
+def data_list(json: Json = False) -> None:
+    """List the datasets and tables at hand, and where they live."""
+    from nasbench import home
+    from nasbench.files import dump_json
+    from nasbench.plugins import discover
+
+    found = {
+        "home": str(home.path()),
+        "datasets": list(dict.fromkeys([*discover("dataset"), *home.stored("datasets")])),
+        "tables": home.stored("tables"),
+    }
+    if json:
+        typer.echo(dump_json(found), nl=False)
+        return
+    typer.echo(f"home      {found['home']}  (change it with NASBENCH_HOME)")
+    typer.echo(f"datasets  {', '.join(found['datasets'])}")
+    typer.echo(f"tables    {', '.join(found['tables']) or 'none added'}; a space may embed one of its own")
+
+
+@data_app.command(
+    "add",
+    epilog=examples("nasbench data add nb201 FILE.csv", "nasbench data add cifar10-jpeg FOLDER --target cifar10"),
+)
+def data_add(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A search space, to add its ground truth, or a new dataset's name.")
+    ],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="The ground truth, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE.",
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The dataset whose ground truth the images are ranked against."),
+    ] = None,
+) -> None:
+    """Add a ground-truth table, or a folder of images."""
+    from nasbench.importing import add_images, add_table
+    from nasbench.plugins import discover
+
+    is_space = name in discover("space")
+    if is_space and target is not None:
+        raise BadInput(f"--target belongs to a folder of images, and {name!r} is a search space.")
+    typer.echo(add_table(name, path) if is_space else add_images(name, path, target))

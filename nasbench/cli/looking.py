@@ -1,0 +1,151 @@
+"""Verbs that show what there is: list, config, query, check."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nasbench.cli.options import Dataset, Json, Method, Preset, Sets, Space, Target, app, examples, one_line
+from nasbench.errors import BadInput, unknown
+
+
+@app.command("list", epilog=examples("nasbench list", "nasbench list methods --json", "nasbench list methods --check"))
+def list_(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="methods, modifiers, spaces, datasets, evaluators, presets or all.")
+    ] = "all",
+    json: Json = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Import every method and space, others' too, and ask which go together.")
+    ] = False,
+) -> None:
+    """List what is installed, and which method runs on which space."""
+    from nasbench import home
+    from nasbench.files import dump_json
+    from nasbench.plugins import GROUPS, discover
+
+    kinds = {f"{kind}s": kind for kind in GROUPS}
+    if what not in {*kinds, "presets", "all"}:
+        raise unknown("listing", what, {*kinds, "presets", "all"})
+    found: dict[str, dict[str, str]] = {}
+    for plural, kind in kinds.items():
+        if what in (plural, "all"):
+            entries = discover(kind)
+            found[plural] = {n: f"{e.dist.name} {e.dist.version}" if e.dist else "" for n, e in entries.items()}
+    if "datasets" in found:
+        found["datasets"] |= dict.fromkeys(home.stored("datasets"), "added with `nasbench data add`")
+    if what in ("presets", "all"):
+        from nasbench.recipe import PRESETS
+
+        found["presets"] = PRESETS
+    spaces: dict[str, list[str]] = {}
+    if "methods" in found:
+        from nasbench import matrix
+
+        pairs = matrix.ask(list(found["methods"]), list(discover("space"))) if check else matrix.shipped()
+        spaces = {method: [space for space, why in row.items() if not why] for method, row in pairs.items()}
+    if json:
+        typer.echo(dump_json({**found, "spaces_of": spaces} if spaces else found), nl=False)
+        return
+    for plural, names in found.items():
+        typer.echo(plural)
+        for name, about in names.items():
+            known = (
+                f"on {' '.join(spaces[name])}"
+                if name in spaces
+                else "--check tells on what"
+                if plural == "methods"
+                else ""
+            )
+            typer.echo(f"  {name:<24} {about:<16} {known}".rstrip())
+
+
+@app.command(epilog=examples("nasbench config -m fairnas+calr -s nb201 --preset cpu > my.yaml"))
+def config(
+    method: Method,
+    space: Space,
+    dataset: Dataset = None,
+    target: Target = None,
+    preset: Preset = None,
+    sets: Sets = None,
+) -> None:
+    """Print the YAML that `run --config` reads.
+
+    It holds every setting, its value and what it means.
+    """
+    from nasbench import recipe as recipes
+    from nasbench.show import commented_yaml
+
+    resolved = recipes.resolve(
+        method, space, dataset=dataset, target=target, preset=preset, sets=recipes.parse_set(sets or [])
+    )
+    typer.echo(commented_yaml(resolved), nl=False)
+
+
+@app.command(
+    epilog=examples(
+        "nasbench query -s tiny 'layer0=skip layer1=linear layer2=skip'",
+        "nasbench query -s nb201 11718 --dataset cifar10 --split test --json",
+    )
+)
+def query(
+    space: Space,
+    arch: Annotated[str, typer.Argument(metavar="ARCH", help="An architecture in the space's text form, or a number.")],
+    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Only this dataset.")] = None,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="Only this split: valid or test.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Only this training length.")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="K", help="Only this seed, or mean.")] = None,
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Show costs and ground truth of an architecture.
+
+    Every number comes with its dataset, split, epochs and seed; the options narrow them down.
+    """
+    from nasbench import show
+    from nasbench.files import dump_json
+    from nasbench.plugins import build, load
+    from nasbench.recipe import parse_set
+
+    options = parse_set(sets or [])
+    for group in options:
+        if group != space:
+            raise unknown("group of settings", group, [space])
+    made = build(load("space", space), space, options.get(space, {}))
+    answer = show.describe(made, made.parse(arch))
+    for key, value in {"dataset": dataset, "split": split, "epochs": epochs, "seed": seed}.items():
+        if value is None:
+            continue
+        rows = [row for row in answer["ground_truth"] if str(row[key]) == str(value)]
+        if not rows:
+            if not answer["ground_truth"]:
+                raise BadInput(f"There is no ground truth of {answer['arch']} at hand; ask without --{key}.")
+            raise unknown(key, str(value), {str(row[key]) for row in answer["ground_truth"]})
+        answer["ground_truth"] = rows
+    if json:
+        typer.echo(dump_json(answer), nl=False)
+    else:
+        show.architecture(answer)
+
+
+@app.command(epilog=examples("nasbench check fairnas"))
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A method, modifier, space or evaluator.")],
+) -> None:
+    """Check that a plugin keeps the rules that all keep.
+
+    What it does not is said with what to do about it; the exit code is then 1.
+    """
+    from nasbench.plugins import all_names, discover
+    from nasbench.testing import SUITES, checks
+
+    kinds = [kind for kind in SUITES if name in discover(kind)]
+    if not kinds:
+        raise unknown("plugin", name, all_names(SUITES))
+    problems = 0
+    for one in [one for kind in kinds for one in checks(kind, name)]:
+        problem = one.problem()
+        typer.echo(f"failed  {one}: {one_line(problem)}" if problem else f"ok      {one}")
+        problems += problem is not None
+    raise typer.Exit(int(problems > 0))

@@ -1,0 +1,54 @@
+"""What the verbs of the command line have in common: the app, options, the form of help and of messages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def examples(*commands: str) -> str:
+    """The end of a help text; \\b keeps its lines apart."""
+    return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])
+
+
+app = typer.Typer(
+    name="nasbench",
+    help="Implement, run and rank neural-architecture-search methods side by side.",
+    epilog=examples("nasbench run --method fairnas+calr --space nb201    # a minute, offline", "nasbench run --help"),
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Add and list datasets and ground-truth tables.")
+app.add_typer(data_app, name="data")
+
+Method = Annotated[
+    str, typer.Option("--method", "-m", metavar="LABEL", help="A method and modifiers: fairnas+calr[gamma_prime=3].")
+]
+Space = Annotated[str, typer.Option("--space", "-s", metavar="NAME", help="A search space: nb201.")]
+Dataset = Annotated[str | None, typer.Option(metavar="NAME", help="What to train on. [default: what the preset names]")]
+Target = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Whose ground truth to rank against. [default: what the dataset names]"),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="quick (a minute), cpu (minutes) or paper (its setting). [default: quick]"),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting: train.epochs=3. Repeatable."),
+]
+Config = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Settings in YAML, as `nasbench config` prints them.")
+]
+Runs = Annotated[Path, typer.Option(metavar="DIR", help="Where records and checkpoints are.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def one_line(message: object) -> str:
+    """What a library or a plugin says may have several lines."""
+    return re.sub(r"\s*\n\s*", " ", str(message).strip())

@@ -1,0 +1,182 @@
+"""Verbs that run something: run, sweep, specialize, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nasbench.cli.options import Config, Dataset, Json, Method, Preset, Runs, Sets, Space, Target, app, examples
+from nasbench.errors import BadInput, unknown
+
+
+@app.command(
+    epilog=examples(
+        "nasbench run -m fairnas+calr -s nb201",
+        "nasbench run -m spos -s nb201 --dataset cifar10-jpeg --preset cpu --seeds 3",
+    )
+)
+def run(
+    method: Method,
+    space: Space,
+    dataset: Dataset = None,
+    target: Target = None,
+    preset: Preset = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", help="Run seeds 0 to N-1.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="K", help="Run this one seed. [default: 0]")] = None,
+    sets: Sets = None,
+    config: Config = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    runs: Runs = Path("runs"),
+    force: Annotated[bool, typer.Option("--force", help="Start over, even if the run is finished.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,
+) -> None:
+    """Run a method on a search space, once per seed.
+
+    The same command goes on after a crash, and shows the record of a run that is finished.
+    """
+    from nasbench import recipe as recipes
+
+    if seed is not None and seeds is not None:
+        raise BadInput(f"--seeds {seeds} and --seed {seed} exclude each other; give one of them.")
+    if seeds is not None and seeds < 1:
+        raise BadInput(f"--seeds {seeds} does not fit: expected 1 or more.")
+    if seed is not None and seed < 0:
+        raise BadInput(f"--seed {seed} does not fit: expected 0 or more.")
+    settings = recipes.read_config(config) if config else {}
+    plan = [
+        recipes.resolve(
+            method,
+            space,
+            dataset=dataset,
+            target=target,
+            preset=preset,
+            seed=s,
+            device=device,
+            config=settings,
+            sets=recipes.parse_set(sets or []),
+        )
+        for s in (range(seeds) if seeds else [seed])
+    ]
+    from nasbench import show
+    from nasbench.run import execute, prepare
+
+    if dry_run:
+        for i, one in enumerate(plan):
+            prepared, _ = prepare(one, runs)
+            show.plan(prepared, announce=i == 0)
+        return
+    done: list[dict[str, Any]] = []
+    for one in plan:
+        with show.Terminal(announce=not done) as terminal:
+            record, path = execute(one, runs, observers=[terminal], force=force)
+        show.record(record, path, finished_before=not terminal.started)
+        done.append(record)
+    if len(done) > 1:
+        show.over_seeds(done)
+
+
+@app.command(
+    epilog=examples("nasbench sweep sweep.yaml --dry-run", "nasbench sweep sweep.yaml --workers 2", "cat sweep.yaml")
+    + """
+  methods: [spos, fairnas, fairnas+calr+ms]
+  spaces: [nb201]
+  seeds: 3                       # 0, 1, 2
+  presets: [quick]
+  set: {train.epochs: 30}
+  exclude: [{method: spos, space: nb201}]"""
+)
+def sweep(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="YAML: methods, spaces, datasets, presets, seeds, set, exclude.")
+    ],
+    runs: Runs = Path("runs"),
+    engine: Annotated[str, typer.Option(metavar="NAME", help="local, ray or slurm.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Runs at once, locally. [default: one a core, or one a GPU]")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the matrix, refusals and time, and stop.")] = False,
+) -> None:
+    """Run every method on every space, several runs at a time.
+
+    The same command goes on where it was. A run that fails does not stop the others; the exit code is then 1.
+    """
+    if workers is not None and workers < 1:
+        raise BadInput(f"--workers {workers} does not fit: expected 1 or more.")
+    from nasbench import engines
+    from nasbench import sweep as sweeps
+    from nasbench.machine import cores, gpus
+    from nasbench.sweep_table import SweepTable
+
+    if engine not in engines.ENGINES:
+        raise unknown("engine", engine, engines.ENGINES)
+    matrix = sweeps.read(file)
+    jobs = sweeps.plan(matrix, runs, device)
+    threads = max((job.recipe.engine.threads or 1 for job in jobs if job.recipe), default=1)
+    count = gpus() if device != "cpu" else 0
+    slots = workers or count or max(1, cores() // threads)
+    table = SweepTable(jobs, slots if engine == "local" else None)
+    if dry_run:
+        table.show()
+        return
+    with table:
+        sweeps.execute(jobs, engines.make(engine, runs, slots, count), look=table.look)
+    raise typer.Exit(int(any(job.state == "failed" for job in jobs)))
+
+
+@app.command(
+    epilog=examples(
+        "nasbench specialize runs/dance-resnet18-digits-quick-s0-1a2b3c4d --budget keep=0.35",
+        "nasbench specialize 1a2b3c4d --superclass animals --budget madds=300M --json",
+    )
+)
+def specialize(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A record's path, or the beginning of a run's name or id.")],
+    budget: Annotated[
+        str | None, typer.Option(metavar="LIMIT", help="keep=0.4, madds=300M or params=2.5M, as the method can.")
+    ] = None,
+    superclass: Annotated[str | None, typer.Option(metavar="NAME", help="The group of classes it is for.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the network goes. [default: below the run's folder]")
+    ] = None,
+    runs: Runs = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Make a network for another budget from a finished run."""
+    from nasbench.budget import Budget
+
+    limit = str(Budget.parse(budget)) if budget is not None else None
+    scenario = {k: v for k, v in {"budget": limit, "superclass": superclass}.items() if v is not None}
+    if not scenario:
+        raise BadInput("Nothing to specialize for; give --budget, for example --budget keep=0.4, or --superclass.")
+    from nasbench import records, show
+    from nasbench.files import dump_json
+    from nasbench.specialize import specialize as make
+
+    answer, folder = make(records.locate(runs, run), scenario, out)
+    if json:
+        typer.echo(dump_json(answer), nl=False)
+    else:
+        show.specialized(answer, folder)
+
+
+@app.command(epilog=examples("nasbench verify leaderboards/records/fairnas-nb201-cifar10-jpeg-cpu-s0-422ce3b8.json"))
+def verify(
+    record: Annotated[str, typer.Argument(metavar="RECORD", help="A record's path, or its run's name or id.")],
+    runs: Annotated[Path, typer.Option(metavar="DIR", help="Where the new run goes.")] = Path("verified"),
+) -> None:
+    """Run a record's recipe again and compare.
+
+    The exit code is 1 if a result differs. Equality is to be expected on the same machine with the same versions; elsewhere, numbers that are close.
+    """
+    from nasbench import records, show
+    from nasbench.verify import verify as again
+
+    with show.Terminal() as terminal:
+        found = again(records.locate(Path("runs"), record), runs, [terminal])
+    for difference in found:
+        typer.echo(difference)
+    typer.echo(f"{len(found)} differences" if found else "the same")
+    raise typer.Exit(int(bool(found)))
