@@ -169,7 +169,8 @@ def verify(
 ) -> None:
     """Run a record's recipe again and compare.
 
-    The exit code is 1 if a result differs. Equality is to be expected on the same machine with the same versions; elsewhere, numbers that are close.
+    The exit code is 1 if a result differs. Equality is to be expected on the same machine with the same versions;
+    elsewhere, numbers that are close.
     """
     from nasbench import records, show
     from nasbench.verify import verify as again
