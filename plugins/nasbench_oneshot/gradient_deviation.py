@@ -17,13 +17,13 @@ Moments = tuple[int, torch.Tensor, torch.Tensor]
 class GradientDeviation(Modifier):
     """Reports how much the gradient of the supernet's first weight varies over the steps of an epoch.
 
-    The deviation is taken coordinate by coordinate among the gradients that enter one momentum, which are those of a
-    cluster where there are clusters, and averaged. Nothing is changed.
+    The deviation is taken coordinate by coordinate, among the gradients that enter one momentum: within clusters,
+    where there are any. Nothing is changed.
     """
 
     _moments: dict[int, Moments] = PrivateAttr(default_factory=dict)
     """Of the running epoch, by cluster."""
-    _epochs: list[float] = PrivateAttr(default_factory=list)
+    _epochs: dict[int, float] = PrivateAttr(default_factory=dict)
 
     @hookimpl(wrapper=True)
     def update(self, run: Run, archs: list[Arch]) -> Any:
@@ -38,11 +38,11 @@ class GradientDeviation(Modifier):
 
     @hookimpl
     def after_epoch(self, run: Run) -> None:
-        if self._moments:
-            total = sum(count for count, _, _ in self._moments.values())
-            weighted = (count * float((squares / count).sqrt().mean()) for count, _, squares in self._moments.values())
-            self._epochs.append(sum(weighted) / total)
-            self._moments = {}
+        free = sum(count - 1 for count, _, _ in self._moments.values())
+        if free > 0:  # of one step a cluster nothing can be said
+            variance = torch.stack([squares for _, _, squares in self._moments.values()]).sum(0) / free
+            self._epochs[run.epoch + 1] = float(variance.sqrt().mean())
+        self._moments = {}
 
     @hookimpl
     def evaluate(self, run: Run, choices: list[Choice]) -> list[Metric]:
@@ -54,12 +54,12 @@ class GradientDeviation(Modifier):
         return [
             Metric(
                 name=name,
-                value=epochs[-1],
+                value=list(epochs.values())[-1],
                 definition="standard deviation of the first weight's gradient over the steps of the last epoch, "
-                "within a cluster, averaged over coordinates and steps",
+                "pooled over clusters, averaged over coordinates",
                 dataset=run.data.name,
                 split="train",
-                curve={"epoch": list(range(1, len(epochs) + 1)), "value": list(epochs)},
+                curve={"epoch": list(epochs), "value": list(epochs.values())},
             )
             for name, epochs in mine.items()
             if epochs
