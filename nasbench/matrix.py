@@ -26,8 +26,8 @@ def shipped() -> Matrix:
 
 def ask(methods: list[str], spaces: list[str]) -> Matrix:
     """What the plugins answer, each pair prepared with the preset test; nothing is trained."""
+    from nasbench.harness import prepare
     from nasbench.recipe import resolve
-    from nasbench.run import prepare
 
     def reason(method: str, space: str) -> str:
         try:

@@ -1,13 +1,9 @@
-"""One run: what every hook gets, and `execute`, which takes a recipe and leaves a record."""
+"""One run: everything that a hook gets."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
-import os
-import platform
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,18 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 import torch
-from filelock import Timeout
 
 import nasbench.oneshot
 from nasbench import records
-from nasbench.data import Data, load_images
+from nasbench.data import Data
 from nasbench.errors import BadInput
-from nasbench.files import drop_half_written, lock, waited_for, write_atomic
-from nasbench.machine import cpu_name, keep_freed_memory, peak_memory, resolve_engine
-from nasbench.networks import save_files
-from nasbench.plugins import build, build_terms, compose, load, load_evaluators
+from nasbench.files import waited_for
+from nasbench.machine import peak_memory
+from nasbench.plugins import build_terms, compose, load_evaluators
 from nasbench.recipe import Recipe
-from nasbench.records import Choice, Metric
 from nasbench.stages import Store, python_stream, stream, torch_stream
 from nasbench.subsets import resolve_subset
 
@@ -354,112 +347,3 @@ class Run:
             run.scope = run._stage = f"{self.scope}{name}/"
             self.parts[name] = run
         return self.parts[name]
-
-
-# ---------------------------------------------------------------------- executing
-
-
-def prepare(recipe: Recipe, runs: Path, observers: Sequence[Any] = ()) -> tuple[Run, str]:
-    """Compose a run and refuse what cannot work, before anything is written. Returns it and its identity."""
-    recipe = resolve_engine(recipe)
-    torch.set_num_threads(recipe.engine.threads or 1)
-    keep_freed_memory()
-    images = load_images(recipe.dataset)
-    data = Data(images, recipe.data, torch.device(recipe.device), recipe.engine.memory_format == "channels_last")
-    options = {**recipe.options[recipe.space], "classes": data.classes, "image": list(data.image)}
-    recipe = recipe.model_copy(update={"options": {**recipe.options, recipe.space: options}})
-    space: SearchSpace = build(load("space", recipe.space), recipe.space, options)
-    key = records.identity(recipe, data.content_hash)
-    run = Run(
-        recipe,
-        space,
-        data,
-        space.ground_truth(recipe.target),
-        runs / records.folder_name(recipe, key),
-        observers,
-    )
-    run.subset()  # an unknown subset, or one without ground truth, is found out now
-    reasons = [reason for reason in run.hook.refuse(run=run) if reason]
-    if reasons:
-        raise BadInput(reasons[0])
-    return run, key
-
-
-def execute(
-    recipe: Recipe, runs: Path, *, observers: Sequence[Any] = (), force: bool = False
-) -> tuple[dict[str, Any], Path]:
-    """Run a recipe, or return the record it already has. Returns the record and its path.
-
-    Raises BadInput before training for whatever cannot work, and if another process runs the same recipe.
-    """
-    run, key = prepare(recipe, runs, observers)
-    path = run.folder / "record.json"
-    if path.exists() and not force:
-        return records.read(path), path
-    try:
-        held = lock(run.folder).acquire(timeout=0)
-    except Timeout:
-        raise BadInput(f"Another process is running {run.folder}; wait for it or use another --runs.") from None
-    with held:
-        if force:
-            path.unlink(missing_ok=True)
-            shutil.rmtree(run.folder / "stages", ignore_errors=True)
-            run.forced = True
-        drop_half_written(run.folder)
-        record = _execute(run, key)
-        write_atomic(path, records.dumps(record))
-        run.hook.run_finished(run=run, record=record)
-    return record, path
-
-
-def _execute(run: Run, key: str) -> dict[str, Any]:
-    if run.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(run.device)
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    run.hook.run_started(run=run)
-    choices: list[Choice] = run.hook.search(run=run)
-    metrics = [m for answer in run.hook.evaluate(run=run, choices=choices) for m in answer]
-    return {
-        "format": records.FORMAT,
-        "id": key,
-        "recipe": run.recipe.model_dump(
-            mode="json", exclude={"device": True, "engine": {"threads", "checkpoint_seconds"}}
-        ),
-        "dataset_hash": run.data.content_hash,
-        "results": [result(run, i, choice, metrics) for i, choice in enumerate(choices)],
-        "measured": _measured(run),
-    }
-
-
-def result(run: Run, index: int, choice: Choice, metrics: list[Metric], folder: Path | None = None) -> dict[str, Any]:
-    """What a record says of a choice; its network and artefact are written below `folder` (the run's)."""
-    mine = [m for m in metrics if m.choice == index]
-    names = [m.name for m in mine]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadInput(f"Two evaluators report {name!r}; rename one of them.")
-    return {
-        "scenario": choice.scenario,
-        "phase": choice.phase,
-        "arch": run.space.format(choice.arch),
-        **save_files(choice, folder or run.folder, index),
-        "metrics": [m.model_dump(exclude={"choice", *(() if m.curve else ("curve",))}) for m in mine],
-    }
-
-
-def _measured(run: Run) -> dict[str, Any]:
-    on_gpu = run.device.type == "cuda"
-    return {
-        "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
-        **({"shared": run.shared} if run.shared else {}),
-        "peak_memory_bytes": max(peak_memory(run.device), *(each.peak for each in (run, *run.parts.values()))),
-        "peak_memory_of": "allocator" if on_gpu else "process",
-        "device": torch.cuda.get_device_name(run.device) if on_gpu else cpu_name(),
-        "threads": run.recipe.engine.threads,
-        "bit_exact": run.device.type == "cpu",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "nasbench": nasbench.__version__,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    }

@@ -9,9 +9,9 @@ from typing import Any
 from nasbench import records
 from nasbench.errors import BadInput
 from nasbench.files import lock, write_atomic
+from nasbench.harness import prepare, result
 from nasbench.plugins import answerer, validated
 from nasbench.recipe import Recipe
-from nasbench.run import prepare, result
 
 
 def specialize(record: Path, scenario: dict[str, str], out: Path | None = None) -> tuple[dict[str, Any], Path]:

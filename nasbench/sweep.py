@@ -17,10 +17,10 @@ from pydantic import Field
 from nasbench import records
 from nasbench.engines import Engine, Task
 from nasbench.errors import BadInput
+from nasbench.harness import prepare
 from nasbench.leaderboard import settings
 from nasbench.plugins import build_terms, format_label, validated
 from nasbench.recipe import Recipe, Settings, parse_set, resolve
-from nasbench.run import prepare
 from nasbench.work import PROGRESS
 
 

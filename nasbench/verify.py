@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from nasbench import records
+from nasbench.harness import execute
 from nasbench.plugins import validated
 from nasbench.recipe import Recipe
-from nasbench.run import execute
 
 
 def verify(path: Path, runs: Path, observers: Sequence[Any] = ()) -> list[str]:

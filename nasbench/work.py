@@ -49,8 +49,8 @@ class Heartbeat:
 
 def work(recipe: str, runs: str) -> None:
     """Execute a recipe given as JSON, or go on with it."""
+    from nasbench.harness import execute
     from nasbench.recipe import Recipe
-    from nasbench.run import execute
 
     execute(Recipe.model_validate_json(recipe), Path(runs), observers=[Heartbeat()])
 

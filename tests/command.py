@@ -17,7 +17,7 @@ import pytest
 # A server imports what is heavy once and forks a fresh process for each command.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
-    ["pytest", "nasbench.show", "nasbench.run", "nasbench.importing", "sklearn.datasets", "torch._dynamo"]
+    ["pytest", "nasbench.show", "nasbench.harness", "nasbench.importing", "sklearn.datasets", "torch._dynamo"]
 )
 
 

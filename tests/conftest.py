@@ -45,7 +45,7 @@ def run_tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunTiny:
 
     Without what is slow and tested elsewhere: the bootstrap intervals, and waiting for the disk.
     """
-    from nasbench.run import execute
+    from nasbench.harness import execute
 
     monkeypatch.setattr("nasbench.evaluators.tau_interval", lambda *_: None)
     monkeypatch.setattr("os.fsync", lambda _: None)

@@ -14,8 +14,8 @@ from torch.optim.swa_utils import update_bn
 
 from nasbench import Arch, BadInput, Method, Run, hookimpl
 from nasbench.batch_norm import Tracked, recalibration_batches, subnets
+from nasbench.harness import prepare
 from nasbench.recipe import resolve
-from nasbench.run import prepare
 from tests.conftest import Install, RunTiny
 
 

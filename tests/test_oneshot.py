@@ -13,9 +13,9 @@ import torch.nn.functional as F
 
 from nasbench import Arch, Run, hookimpl
 from nasbench.data import Batch
+from nasbench.harness import prepare
 from nasbench.oneshot import Defaults, places_rates_inside, score_subset
 from nasbench.recipe import TrainSettings, resolve
-from nasbench.run import prepare
 from tests.conftest import RunTiny
 
 Make = Callable[..., Run]

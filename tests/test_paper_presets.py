@@ -15,9 +15,9 @@ from nasbench_cells.nb201 import NB201
 
 from nasbench import Arch, BadInput, Run, hookimpl
 from nasbench.data import Dataset, Images, Split
+from nasbench.harness import execute, prepare
 from nasbench.plugins import discover, load
 from nasbench.recipe import Recipe, preset_values, resolve
-from nasbench.run import execute, prepare
 from nasbench.tables import Column, Table, stored_path
 from tests.conftest import Install
 

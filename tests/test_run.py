@@ -17,8 +17,8 @@ import torch
 from filelock import FileLock
 
 from nasbench import BadInput, Run, hookimpl, records
+from nasbench.harness import execute, prepare
 from nasbench.recipe import Recipe, parse_set, resolve
-from nasbench.run import execute, prepare
 from nasbench.stages import unpack
 from tests import command, shapes
 from tests.conftest import Install, Record, RunTiny

@@ -60,7 +60,7 @@ def run(
         for s in (range(seeds) if seeds else [seed])
     ]
     from nasbench import show
-    from nasbench.run import execute, prepare
+    from nasbench.harness import execute, prepare
 
     if dry_run:
         for i, one in enumerate(plan):

@@ -73,8 +73,8 @@ class Suite:
         import numpy as np
         import torch
 
+        from nasbench.harness import execute
         from nasbench.recipe import resolve
-        from nasbench.run import execute
 
         witness = Witness(self.registered, label, space)
         recipe = resolve(label, space, preset="test", seed=seed, sets={"engine": engine})

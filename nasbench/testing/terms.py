@@ -53,8 +53,8 @@ class TermSuite(Suite):
         )
 
     def check_composes_or_refuses_in_a_sentence(self) -> None:
+        from nasbench.harness import prepare
         from nasbench.recipe import resolve
-        from nasbench.run import prepare
 
         first = self.first
         labels = [f"{first.label}+{m}" for m in discover("modifier") if m not in first.label.split("+")]

@@ -19,8 +19,8 @@ from torchvision.models import resnet18, vgg16_bn
 
 from nasbench import BadInput
 from nasbench.budget import Budget
+from nasbench.harness import prepare
 from nasbench.recipe import preset_values, resolve
-from nasbench.run import prepare
 from nasbench.testing.spaces import count_costs
 from tests.command import nasbench
 

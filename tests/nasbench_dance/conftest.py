@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from nasbench import Run
+from nasbench.harness import prepare
 from nasbench.recipe import resolve
-from nasbench.run import prepare
 
 Start: TypeAlias = "Callable[..., Run]"
 

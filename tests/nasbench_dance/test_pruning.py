@@ -14,9 +14,9 @@ from nasbench_dance.masks import Masked, Masks, recalibrate
 from safetensors.torch import load_file
 
 from nasbench import BadInput, Run, hookimpl
+from nasbench.harness import execute, prepare
 from nasbench.networks import load_network
 from nasbench.recipe import preset_values, resolve
-from nasbench.run import execute, prepare
 from nasbench.specialize import specialize
 from tests.command import nasbench
 from tests.nasbench_dance.conftest import Start

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from nasbench import Run
+from nasbench.harness import prepare
 from nasbench.recipe import resolve
-from nasbench.run import prepare
 
 Prepare: TypeAlias = "Callable[..., Run]"
 

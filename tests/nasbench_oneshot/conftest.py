@@ -14,8 +14,8 @@ import torch
 
 from nasbench import Arch, Run, hookimpl
 from nasbench.data import Batch
+from nasbench.harness import prepare
 from nasbench.recipe import resolve
-from nasbench.run import prepare
 
 Tensors = dict[str, torch.Tensor]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from nasbench_cells.nb201 import NB201
 
+from nasbench.harness import prepare
 from nasbench.recipe import Recipe, parse_set, resolve
-from nasbench.run import prepare
 from nasbench.tables import Column, Table, stored_path
 from tests.command import nasbench
 

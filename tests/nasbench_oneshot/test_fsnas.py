@@ -20,9 +20,9 @@ from nasbench_oneshot.fsnas import FSNAS
 
 from nasbench import Arch, BadInput, Run, hookimpl, records
 from nasbench.data import Batch
+from nasbench.harness import prepare
 from nasbench.recipe import resolve
 from nasbench.records import metric
-from nasbench.run import prepare
 from tests.conftest import RunTiny
 from tests.nasbench_oneshot.conftest import Tensors, Trained, Watch, algorithm, clone, close, cosine, same
 from tests.nasbench_oneshot.test_calr import tiny_rate

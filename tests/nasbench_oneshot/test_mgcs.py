@@ -13,8 +13,8 @@ from nasbench_cells.nb201 import NB201
 from nasbench_oneshot.mgcs import MGCS
 
 from nasbench import Arch, BadInput, records
+from nasbench.harness import prepare
 from nasbench.recipe import resolve
-from nasbench.run import prepare
 from nasbench.stages import python_stream
 from tests.conftest import RunTiny
 from tests.nasbench_oneshot.conftest import Step, Train, Trained, algorithm, close, cosine, same

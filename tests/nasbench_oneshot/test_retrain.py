@@ -16,9 +16,9 @@ from nasbench_oneshot.calr import decay_ratio
 from nasbench_oneshot.retrain import Retrain
 
 from nasbench import Choice, Run, records
+from nasbench.harness import prepare
 from nasbench.networks import load_network
 from nasbench.recipe import resolve
-from nasbench.run import prepare
 from tests.conftest import RunTiny
 from tests.nasbench_oneshot.conftest import clone, close, same
 

@@ -11,9 +11,9 @@ from nasbench_search.random_search import RandomSearch
 from nasbench_tiny.tiny import Tiny
 
 from nasbench import Arch, BadInput
+from nasbench.harness import prepare
 from nasbench.recipe import resolve
 from nasbench.records import metric
-from nasbench.run import prepare
 from nasbench.stages import python_stream
 from nasbench.tables import Table
 from tests.conftest import RunTiny

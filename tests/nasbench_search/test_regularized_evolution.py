@@ -12,9 +12,9 @@ from nasbench_tiny.tiny import Tiny
 from pydantic import PrivateAttr
 
 from nasbench import Arch, BadInput, records
+from nasbench.harness import prepare
 from nasbench.recipe import resolve
 from nasbench.records import metric
-from nasbench.run import prepare
 from nasbench.stages import python_stream
 from nasbench.tables import Table
 from tests.conftest import RunTiny
