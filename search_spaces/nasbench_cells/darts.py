@@ -132,6 +132,7 @@ class DARTS(SearchSpace):
 
         Else the heaviest operation of every edge, none among them.
         """
+        weights = [w.detach() for w in weights]
         skip = 0 if self.with_none else 1
         if self.variant != "SS1":
             return tuple(int(w.argmax()) + skip for w in weights)
