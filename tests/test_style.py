@@ -17,7 +17,8 @@ from nasbench.plugins import GROUPS, Evaluator, Method, Modifier, discover
 from nasbench.space import SearchSpace
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("nasbench_oneshot", "nasbench_search", "nasbench_dance", "nasbench_backbones", "nasbench_cells", "nasbench_tiny")
+OURS = [e for kind in GROUPS for e in discover(kind).values() if e.dist and e.dist.name == "nasbench"]
+PACKAGES = sorted({entry.module.partition(".")[0] for entry in OURS} - {"nasbench"})
 
 
 @pytest.mark.parametrize("command", ["ruff format --check .", "ruff check .", "mypy"])
