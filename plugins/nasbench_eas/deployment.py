@@ -53,7 +53,7 @@ class Deployment(OFA):
         if reason := super().refuse(run):
             return reason
         if not is_elastic(run.space):
-            return f"{run.recipe.method} needs options that are parts of larger ones; {run.space.name} has no such."
+            return f"{self.called(run)} needs options that are parts of larger ones; {run.space.name} has no such."
         for budget in map(float, self.budgets):
             self.check(run, self.in_madds(run, budget))
         if self.recalibration_images > len(run.data.train):
@@ -121,13 +121,13 @@ class Deployment(OFA):
     @hookimpl
     def specialize(self, run: Run, scenario: dict[str, str]) -> Choice:
         if unknown_keys := scenario.keys() - {"budget", "superclass"}:
-            raise BadInput(f"{run.recipe.method} knows no {min(unknown_keys)!r}; give --budget and --superclass.")
+            raise BadInput(f"{self.called(run)} knows no {min(unknown_keys)!r}; give --budget and --superclass.")
         if "budget" not in scenario or "superclass" not in scenario:
             names = ", ".join(self.of(run).names)
-            raise BadInput(f"{run.recipe.method} needs --budget madds=... and --superclass, one of {names}.")
+            raise BadInput(f"{self.called(run)} needs --budget madds=... and --superclass, one of {names}.")
         budget, t = Budget.parse(scenario["budget"]), self.of(run).index(scenario["superclass"])
         if budget.name != "madds":
-            raise BadInput(f"{run.recipe.method} takes budgets of multiply-adds, like madds=300M, not {budget}.")
+            raise BadInput(f"{self.called(run)} takes budgets of multiply-adds, like madds=300M, not {budget}.")
         self.check(run, budget.value)
         asked = Scenario(budget.value, t if self.per_superclass else None)
         rng = run.generator(f"specialize {asked}")

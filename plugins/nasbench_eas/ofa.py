@@ -46,9 +46,9 @@ class OFA(Method):
     def refuse(self, run: Run) -> str | None:
         kinds = getattr(run.space, "elastic", {})
         if not {kind for kind, _ in PHASES} <= set(kinds):
-            return f"{run.recipe.method} shrinks kernels, depths and widths; {run.space.name} has no such decisions."
+            return f"{self.called(run)} shrinks kernels, depths and widths; {run.space.name} has no such decisions."
         if run.space.allowed:
-            return f"{run.recipe.method} starts from the largest network and trains the whole of {run.space.name}."
+            return f"{self.called(run)} starts from the largest network and trains the whole of {run.space.name}."
         return None
 
     # ------------------------------------------------------------------ training
@@ -83,6 +83,10 @@ class OFA(Method):
         self._teacher = None
         run.net.eval()
         return True
+
+    def called(self, run: Run) -> str:
+        """The name of this method, without its options."""
+        return next(name for name, plugin in run.plugins.items() if plugin is self)
 
     def shared(self, run: Run) -> dict[str, Any]:
         """All that determines the supernet beside space, data and seed: runs that agree on it share the stage."""

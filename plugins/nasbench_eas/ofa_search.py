@@ -60,12 +60,12 @@ class OFAT(Deployment):
         return [(tuple(arch), found) for arch, found in run.state["measured"]]
 
     def fit(self, run: Run, measured: list[tuple[Arch, list[float]]]) -> list[float]:
-        """Fit the predictors; the root mean squared errors in percent."""
+        """Fit the predictors; for each the share of the variance that it leaves unexplained."""
         codes = torch.tensor([elastic(run).encode(arch) for arch, _ in measured], dtype=torch.float32)
-        errors = []
+        unexplained = []
         for i, predictor in enumerate(self._predictors):
             values = [found[i] if self.per_superclass else mean(found) for _, found in measured]
-            error = fit(
+            left = fit(
                 predictor,
                 codes,
                 torch.tensor(values) / 100,
@@ -74,8 +74,8 @@ class OFAT(Deployment):
                 batch_size=self.predictor_batch_size,
                 lr=self.predictor_lr,
             )
-            errors.append(100 * error**0.5)
-        return errors
+            unexplained.append(left)
+        return unexplained
 
     def propose(self, run: Run, scenarios: list[Scenario], rng: torch.Generator) -> list[list[Arch]]:
         draw = random.Random(int(torch.randint(2**62, (1,), generator=rng)))

@@ -14,9 +14,10 @@ from nasbench import Arch, SearchSpace
 
 
 class Predictor(nn.Module):
-    """Accuracy from a one-hot code: three hidden layers of 400 with ReLU, added to the mean it was fitted to."""
+    """Accuracy from a one-hot code: three hidden layers of 400 with ReLU, in the spread it was fitted to."""
 
     base: Tensor
+    spread: Tensor
 
     def __init__(self, inputs: int, width: int = 400) -> None:
         super().__init__()
@@ -24,10 +25,11 @@ class Predictor(nn.Module):
         hidden = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, 1))
         self.register_buffer("base", torch.zeros(()))
+        self.register_buffer("spread", torch.ones(()))
 
     def forward(self, codes: Tensor) -> Tensor:
         """Accuracies [N], from 0 to 1, of codes [N, inputs]."""
-        return self.base + self.layers(codes)[:, 0]
+        return self.base + self.spread * self.layers(codes)[:, 0]
 
 
 def fit(
@@ -42,15 +44,19 @@ def fit(
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
 ) -> float:
-    """Fit to accuracies [N], from 0 to 1, by SGD with a cosine to 0; the mean squared error of the last epoch."""
+    """Fit to accuracies [N], from 0 to 1, by SGD with a cosine to 0.
+
+    Returns the share of their variance that is not explained in the last epoch.
+    """
     predictor.base.copy_(accuracies.mean())
+    predictor.spread.copy_(accuracies.std().clamp(min=1e-6))
     sgd = torch.optim.SGD(predictor.parameters(), lr, momentum, weight_decay=weight_decay)
     total = epochs * -(-len(codes) // batch_size)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, total)
     for _ in range(epochs):
         errors = 0.0
         for rows in torch.randperm(len(codes), generator=rng).split(batch_size):
-            loss = F.mse_loss(predictor(codes[rows]), accuracies[rows])
+            loss = F.mse_loss(predictor(codes[rows]), accuracies[rows]) / predictor.spread**2
             sgd.zero_grad()
             loss.backward()
             sgd.step()

@@ -11,7 +11,7 @@ from torch import Tensor
 from nasbench.data import Batch
 from tests.nasbench_eas.conftest import Prepare
 
-OF = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3, 3, 3])  # 10 classes, 4 superclasses
+of_classes = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3, 3, 3])  # 10 classes, 4 superclasses
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -20,7 +20,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 def masks(q: float, alike: bool = False, count: int = 4000) -> tuple[Tensor, Tensor]:
     labels = torch.randint(10, (count,), generator=rng(1))
-    return labels, superclass_mask(OF, labels, q, rng(), alike)
+    return labels, superclass_mask(of_classes, labels, q, rng(), alike)
 
 
 @pytest.mark.invariant("superclass-dropout", 1)
@@ -29,9 +29,9 @@ def masks(q: float, alike: bool = False, count: int = 4000) -> tuple[Tensor, Ten
 def test_an_image_keeps_its_superclass_and_groups_go_as_a_whole(q: float, alike: bool) -> None:
     labels, mask = masks(q, alike)
     for t in range(4):
-        group = mask[:, OF == t]
+        group = mask[:, of_classes == t]
         assert (group.all(1) | ~group.any(1)).all()
-        assert group[OF[labels] == t].all()
+        assert group[of_classes[labels] == t].all()
 
 
 @pytest.mark.invariant("superclass-dropout", 2)
@@ -39,7 +39,7 @@ def test_an_image_keeps_its_superclass_and_groups_go_as_a_whole(q: float, alike:
 def test_others_are_dropped_with_probability_q_each_by_itself(q: float) -> None:
     labels, mask = masks(q)
     first = torch.stack([mask[:, c] for c in (0, 2, 5, 7)], 1)  # one class of each superclass
-    others = first[F.one_hot(OF[labels], 4) == 0].view(-1, 3)
+    others = first[F.one_hot(of_classes[labels], 4) == 0].view(-1, 3)
     dropped = (~others).float().mean().item()
     assert abs(dropped - q) < 4 * (q * (1 - q) / others.numel()) ** 0.5
     both = (~others[:, 0] & ~others[:, 1]).float().mean().item()
@@ -90,7 +90,7 @@ def test_dropped_classes_have_no_probability_and_no_gradient(prepared: Prepare, 
 def test_a_batch_may_draw_once() -> None:
     labels, mask = masks(0.5, alike=True)
     for t in range(4):
-        strangers = mask[OF[labels] != t][:, OF == t]
+        strangers = mask[of_classes[labels] != t][:, of_classes == t]
         assert strangers.all() or not strangers.any()
 
 
