@@ -53,7 +53,7 @@ def draw(key: Key, found: list[Curve], x: str, y: str) -> bytes:
         list(dict.fromkeys(values)) for values in zip(*((c.method, c.phase) for c in found), strict=True)
     )
     with matplotlib.rc_context({"svg.hashsalt": "nasbench", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
         axes = figure.add_subplot(xscale="log", xlabel=TITLES.get(x, x), ylabel=TITLES.get(y, y))
         axes.set_title(f"{space} on {dataset}, preset {preset}", fontsize="medium")
         for curve in found:
@@ -75,7 +75,7 @@ def draw(key: Key, found: list[Curve], x: str, y: str) -> bytes:
                 fillstyle="none" if j else "full",
             )
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        figure.legend(loc="outside right upper", fontsize="small")
         out = io.BytesIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return out.getvalue()
