@@ -50,24 +50,6 @@ class Place(NamedTuple):
     size: tuple[int, int]
 
 
-class Parts(NamedTuple):
-    """What an operation is made of at width C: `square` C^2 + `linear` C weights, `norms` C in batch norms."""
-
-    square: int = 0
-    linear: int = 0
-    norms: int = 0
-
-
-def parts(op: int, stride: int) -> Parts:
-    """The weights of an operation on an edge of this stride; pooling and the plain skip have none."""
-    name = OPERATIONS[op]
-    if op == SKIP:
-        return Parts(1, 0, 1) if stride == 2 else Parts()
-    kernel = int(name[-1]) if "conv" in name else 0
-    twice = 2 if name.startswith("sep") else 1
-    return Parts(twice, twice * kernel**2, twice) if kernel else Parts()
-
-
 class DARTS(SearchSpace):
     """The DARTS space at any number of cells and width, for the search network and the final one each."""
 
@@ -212,63 +194,15 @@ class DARTS(SearchSpace):
 
     def cost(self, arch: Arch) -> dict[str, int]:
         """Exact costs of the final network without the auxiliary head; batch norms have a scale and a shift."""
-        weights, norms, madds = self._fixed
-        structures = self.structures(arch)
-        for i, place in enumerate(self.places()):
-            for (source, _), op in zip(EDGES, structures[self.structure_of(i, place.reduces)], strict=True):
-                more = self._edge(place, op, source)
-                weights, norms, madds = weights + more[0], norms + more[1], madds + more[2]
-        return {"params": weights + norms + self.classes, "conv_weights": weights, "madds": madds}
+        from nasbench_cells.darts_costs import of_architecture
 
-    @staticmethod
-    def _edge(place: Place, op: int, source: int) -> tuple[int, int, int]:
-        """Weights, batch norm parameters and multiply-adds of an operation on an edge from `source`."""
-        c, (height, width) = place.channels, place.size
-        p = parts(op, 2 if place.reduces and source < 2 else 1)
-        weights = p.square * c * c + p.linear * c
-        return weights, 2 * p.norms * c, weights * height * width
-
-    @cached_property
-    def _fixed(self) -> tuple[int, int, int]:
-        """Weights, batch norm parameters and multiply-adds of stem, preprocessing and head."""
-        (first, *_), (height, width) = self.places(), self.image[1:]
-        colours, c = self.image[0], self.final_channels
-        if self.stem == "cifar":
-            stems = [(9 * colours * first.last, height * width)]
-            norms = 2 * first.last
-        else:
-            half = [(height >> i) * (width >> i) for i in (1, 2, 3)]
-            stems = list(zip((9 * colours * (c // 2), 9 * (c // 2) * c, 9 * c * c), half, strict=True))
-            norms = 2 * (c // 2 + c + c)
-        weights, madds = sum(w for w, _ in stems), sum(w * pixels for w, pixels in stems)
-        for place in self.places():
-            pixels = place.size[0] * place.size[1] * (4 if place.reduces else 1)
-            mine = (place.before + place.last) * place.channels
-            weights, madds, norms = weights + mine, madds + mine * pixels, norms + 4 * place.channels
-        head = len(NODES) * self.places()[-1].channels * self.classes
-        return weights + head, norms, madds + head
+        return of_architecture(self, arch)
 
     def cost_range(self, name: str) -> tuple[int, int]:
         """The extremes over the space: costs are sums over edges, so every node takes its own."""
-        index = {"conv_weights": 0, "madds": 2}.get(name)
-        totals: dict[tuple[int, int, int], int] = {}  # structure, edge, operation
-        for i, place in enumerate(self.places()):
-            kind = self.structure_of(i, place.reduces)
-            for (e, (source, _)), op in itertools.product(enumerate(EDGES), range(len(OPERATIONS))):
-                more = self._edge(place, op, source)
-                value = more[0] + more[1] if index is None else more[index]
-                totals[kind, e, op] = totals.get((kind, e, op), 0) + value
-        weights, norms, madds = self._fixed
-        low = high = {"params": weights + norms + self.classes, "conv_weights": weights, "madds": madds}[name]
-        for kind, node in itertools.product(range(len(self.types)), NODES):
-            for extreme, count in ((min, 2), (max, 2)) if self.variant == "SS1" else ((min, 0), (max, node)):
-                ops = range(1, len(OPERATIONS))
-                each = sorted(extreme(totals[kind, e, op] for op in ops) for e in incoming(node))
-                if extreme is min:
-                    low += sum(each[:count])
-                else:
-                    high += sum(each[len(each) - count :])
-        return low, high
+        from nasbench_cells.darts_costs import extremes
+
+        return extremes(self, name)
 
     # ------------------------------------------------------------------ networks
 
