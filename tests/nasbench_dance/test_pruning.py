@@ -204,6 +204,14 @@ def test_one_training_many_networks(method: str, record: Callable[..., tuple[Rec
         assert a != b
 
 
+def test_vgg_is_pruned_down_to_its_first_linear_layer(record: Callable[..., tuple[Record, Path]]) -> None:
+    found, path = record("dance", "vgg16", dance={"budgets": ["keep=0.5"], "stage2_epochs": 1, "finetune_epochs": 1})
+    kept = json.loads((path.parent / found["results"][1]["arch_file"]).read_text())["kept_channels"]
+    state = load_file(path.parent / found["results"][1]["network"])
+    assert len(kept) == 13
+    assert state["classifier.0.weight"].shape == (8, len(kept["conv5_3"])) == (8, 8)
+
+
 def test_gate_statistics_and_what_gates_cost(record: Callable[..., tuple[Record, Path]]) -> None:
     found, path = record("dance")
     sampled = found["results"][1]
