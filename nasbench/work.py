@@ -62,6 +62,7 @@ def _end_with_the_starter() -> None:
 
 
 def main() -> int:
+    """Entry point: 0 done, 1 failed, 2 refused."""
     recipe = sys.stdin.buffer.readline().decode()
     threading.Thread(target=_end_with_the_starter, daemon=True).start()
     try:

@@ -43,7 +43,11 @@ def test_every_plugin_is_registered() -> None:
         for module in pkgutil.iter_modules([str(Path(importlib.import_module(package).__file__ or "").parent)]):
             name = f"{package}.{module.name}"
             for label, cls in inspect.getmembers(importlib.import_module(name), inspect.isclass):
-                if cls.__module__ == name and issubclass(cls, Method | Modifier | Evaluator | SearchSpace | Dataset):
+                if (
+                    cls.__module__ == name
+                    and not inspect.isabstract(cls)
+                    and issubclass(cls, Method | Modifier | Evaluator | SearchSpace | Dataset)
+                ):
                     assert f"{name}:{label}" in registered, f"{name}:{label} has no entry point in pyproject.toml"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -86,9 +87,9 @@ class Deployment(OFA):
 
     # ------------------------------------------------------------------ what a subclass gives
 
+    @abstractmethod
     def propose(self, run: Run, scenarios: list[Scenario], rng: torch.Generator) -> list[list[Arch]]:
         """For each scenario one or more architectures inside its budget."""
-        raise NotImplementedError
 
     # ------------------------------------------------------------------ choosing
 
