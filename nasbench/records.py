@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json
-from nasbench.plugins import LATER, build, build_terms, load
+from nasbench.plugins import LATER, build, build_terms, load, validated
 from nasbench.recipe import Recipe
 from nasbench.space import Arch
 
@@ -115,6 +115,13 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("format") != FORMAT or not parts <= set(record):
         raise BadInput(f"{path} is no nasbench record of format {FORMAT}.")
     return record
+
+
+def recipe_of(record: dict[str, Any]) -> Recipe:
+    """The recipe of a record, with the threads it ran on: sums over several may round otherwise."""
+    recipe: Recipe = validated(Recipe, record["recipe"])
+    engine = recipe.engine.model_copy(update={"threads": record["measured"].get("threads")})
+    return recipe.model_copy(update={"engine": engine})
 
 
 def find(folder: Path) -> Iterator[Path]:

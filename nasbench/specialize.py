@@ -10,8 +10,7 @@ from nasbench import records
 from nasbench.errors import BadInput
 from nasbench.files import lock, write_atomic
 from nasbench.harness import prepare, result
-from nasbench.plugins import answerer, validated
-from nasbench.recipe import Recipe
+from nasbench.plugins import answerer
 
 
 def specialize(record: Path, scenario: dict[str, str], out: Path | None = None) -> tuple[dict[str, Any], Path]:
@@ -22,7 +21,7 @@ def specialize(record: Path, scenario: dict[str, str], out: Path | None = None) 
     the run's stages are gone.
     """
     known = records.read(record)
-    run, key = prepare(validated(Recipe, known["recipe"]), record.parent.parent)
+    run, key = prepare(records.recipe_of(known), record.parent.parent)
     if answerer(run.manager, "specialize") is None:
         raise BadInput(f"{run.recipe.method} chooses once, when it is run; it has no answer to a scenario.")
     if (run.folder, key) != (record.parent, known["id"]):

@@ -8,8 +8,6 @@ from typing import Any
 
 from nasbench import records
 from nasbench.harness import execute
-from nasbench.plugins import validated
-from nasbench.recipe import Recipe
 
 
 def verify(path: Path, runs: Path, observers: Sequence[Any] = ()) -> list[str]:
@@ -18,10 +16,7 @@ def verify(path: Path, runs: Path, observers: Sequence[Any] = ()) -> list[str]:
     What stands under `measured` may differ. Raises BadInput if the recipe cannot be run here.
     """
     before = records.read(path)
-    recipe: Recipe = validated(Recipe, before["recipe"])
-    threads = before["measured"].get("threads")  # sums over threads may round otherwise
-    engine = recipe.engine.model_copy(update={"threads": threads})
-    after, _ = execute(recipe.model_copy(update={"engine": engine}), runs, observers=observers)
+    after, _ = execute(records.recipe_of(before), runs, observers=observers)
     return list(differences("", {**before, "measured": None}, {**after, "measured": None}))
 
 
