@@ -15,7 +15,7 @@ from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json, write_atomic
 from nasbench.metrics import mean_interval
 from nasbench.plugins import validated
-from nasbench.recipe import GROUPS
+from nasbench.recipe import GROUPS, label_beside_preset
 from nasbench.reported import Paper
 
 FORMATS = {"md": "pipe", "csv": "csv", "latex": "latex_booktabs"}
@@ -94,7 +94,7 @@ def settings(record: dict[str, Any]) -> dict[str, str]:
 
 def _labels(rows: list[list[tuple[str, dict[str, Any]]]]) -> list[str]:
     """Each row's method and, where rows share one, the settings in which they differ."""
-    every = [settings(runs[0][1]) for runs in rows]
+    every = [{**settings(runs[0][1]), "method": label_beside_preset(runs[0][1]["recipe"])} for runs in rows]
     labels = []
     for mine in every:
         others = [s for s in every if s["method"] == mine["method"]]

@@ -54,7 +54,7 @@ def curves(rows: list[dict[str, Any]], x: str = "madds", y: str = "top1") -> lis
 def draw(key: Key, found: list[Curve], x: str, y: str) -> bytes:
     """Curves as SVG, the same bytes for the same curves. A method has a colour, a phase a line."""
     try:
-        import matplotlib
+        import matplotlib.style
         from matplotlib.figure import Figure
     except ImportError:
         raise BadInput("A plot needs matplotlib; install it with pip install 'nasbench[plot]'.") from None
@@ -62,8 +62,8 @@ def draw(key: Key, found: list[Curve], x: str, y: str) -> bytes:
     methods, phases = (
         list(dict.fromkeys(values)) for values in zip(*((c.method, c.phase) for c in found), strict=True)
     )
-    with matplotlib.rc_context({"svg.hashsalt": "nasbench", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(9, 4.5), layout="constrained")
+    with matplotlib.style.context(["tableau-colorblind10", {"svg.hashsalt": "nasbench", "svg.fonttype": "none"}]):
+        figure = Figure(figsize=(7, 5), layout="constrained")
         axes = figure.add_subplot(xscale="log", xlabel=TITLES.get(x, x), ylabel=TITLES.get(y, y))
         axes.set_title(f"{space} on {dataset}, preset {preset}", fontsize="medium")
         for curve in found:
@@ -85,7 +85,7 @@ def draw(key: Key, found: list[Curve], x: str, y: str) -> bytes:
                 fillstyle="none" if j else "full",
             )
         axes.grid(alpha=0.3)
-        figure.legend(loc="outside right upper", fontsize="small")
+        figure.legend(loc="outside lower center", fontsize="small", ncols=len(methods) if len(phases) > 1 else 2)
         out = io.BytesIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return out.getvalue()

@@ -196,14 +196,15 @@ def _split(text: str, separator: str) -> list[str]:
     return parts
 
 
-def format_label(plugins: dict[str, Plugin]) -> str:
+def format_label(plugins: dict[str, Plugin], usual: dict[str, Plugin] | None = None) -> str:
     """The canonical spelling: the method, then the modifiers by name, with options that differ from defaults.
 
-    `parse_label` reads it back to the same values.
+    `parse_label` reads it back to the same values. With `usual`, the same terms otherwise, it tells what differs
+    from those.
     """
 
     def text(name: str, plugin: Plugin) -> str:
-        defaults = type(plugin).model_construct().model_dump(mode="json")
+        defaults = (usual[name] if usual else type(plugin).model_construct()).model_dump(mode="json")
         changed = {k: v for k, v in plugin.model_dump(mode="json").items() if v != defaults.get(k)}
         inside = ",".join(f"{k}={_scalar(v)}" for k, v in sorted(changed.items()))
         return f"{name}[{inside}]" if inside else name

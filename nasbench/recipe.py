@@ -235,12 +235,8 @@ def resolve(
                 validated(GROUPS[group], inside, prefix=f"{group}.")
     space_class = load("space", space)
     built = build_terms(method, {})
-    asked = dataset or given.get("dataset")
-    layers = [preset_values(space_class, space, preset, space, asked)]
-    for term in sorted(terms, key=lambda t: (kind_rank(built[t.name]), t.name)):
-        layers.append(preset_values(type(built[term.name]), term.name, preset, space, asked))
-    values: dict[str, Any] = {}
-    for layer in [*layers, given, sets or {}]:
+    values = of_preset(built, space, preset, dataset or given.get("dataset"))
+    for layer in (given, sets or {}):
         values = merge(values, layer)
     names = {"dataset": dataset, "target": target, "preset": preset, "seed": seed}
     names = {name: values.get(name) if value is None else value for name, value in names.items()}
@@ -261,6 +257,21 @@ def resolve(
         names["target"] = target_of(str(names["dataset"]))
     label = format_label(plugins)
     return validated(Recipe, {"method": label, "space": space, **names, "device": device, **groups, "options": options})
+
+
+def of_preset(plugins: dict[str, Plugin], space: str, preset: str, dataset: str | None) -> dict[str, Any]:
+    """What the presets of a space and of these terms say together: space < method < modifiers."""
+    values = preset_values(load("space", space), space, preset, space, dataset)
+    for name in sorted(plugins, key=lambda name: (kind_rank(plugins[name]), name)):
+        values = merge(values, preset_values(type(plugins[name]), name, preset, space, dataset))
+    return values
+
+
+def label_beside_preset(recipe: dict[str, Any]) -> str:
+    """The label of a recorded recipe, with the options that differ from its preset's instead of from the defaults."""
+    plugins = build_terms(recipe["method"], recipe["options"])
+    values = of_preset(plugins, recipe["space"], recipe["preset"], recipe["dataset"])
+    return format_label(plugins, build_terms("+".join(plugins), values))
 
 
 def kind_rank(plugin: Plugin) -> int:

@@ -283,3 +283,10 @@ def test_a_row_for_each_scenario_and_phase() -> None:
     assert found[0]["95 % interval"] == "[-1.706, 23.706]"
     assert {r["MAdds (M)"] for r in found} == {"5.0 ± 0.0", "5.0"}
     assert not {"Kendall's tau", "tau by params"} & set(found[0])  # nothing was ranked
+
+
+def test_options_of_the_preset_are_not_told() -> None:
+    """A label names what differs from the preset of its table, not from the class's defaults."""
+    plain, changed = made("enas"), made("enas[samples=3]")
+    assert "[" in plain["recipe"]["method"]  # the preset test has options of its own
+    assert {row["method"] for row in rows(plain, changed)} == {"enas", "enas[samples=3]"}
