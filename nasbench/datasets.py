@@ -10,7 +10,7 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nasbench import home
 from nasbench.data import Dataset, Images, Split, stratified, stratified_order
@@ -111,10 +111,11 @@ class CIFAR100(CIFAR):
     files: ClassVar[dict[str, list[str]]] = {"train": ["train.bin"], "test": ["test.bin"]}
 
 
-def read_folder(name: str, folder: Path, target: str) -> Images:
+def read_folder(name: str, folder: Path, target: str, size: int | None = None) -> Images:
     """A folder `train/<class>/*`, optionally `valid/...` and `test/...`, as one dataset.
 
-    Without `test`, a seeded, stratified fifth of the training images becomes it. All images must have one size.
+    Without `test`, a seeded, stratified fifth of the training images becomes it. With `size`, the largest square in
+    the middle of each image is resized to that side (bilinear); without, all images must have one size.
     """
     if not (folder / "train").is_dir():
         raise BadInput(f"{folder} has no folder 'train'; expected {folder}/train/CLASS/IMAGE files.")
@@ -130,12 +131,12 @@ def read_folder(name: str, folder: Path, target: str) -> Images:
         images, labels = [], []
         for label, cls in enumerate(classes):
             for file in sorted((folder / key / cls).glob("[!.]*")):
-                images.append(_pixels(file))
+                images.append(_pixels(file, size))
                 labels.append(label)
                 shape = shape or images[0].shape
                 if images[-1].shape != shape:
-                    size, first = ("x".join(map(str, s[:2])) for s in (images[-1].shape, shape))
-                    raise BadInput(f"{file} is {size} and the images before it {first}; expected one size for all.")
+                    here, first = ("x".join(map(str, s[:2])) for s in (images[-1].shape, shape))
+                    raise BadInput(f"{file} is {here} and the images before it {first}; make them one with --size.")
         if not images:
             raise BadInput(f"{folder}/{key} holds no images.")
         stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
@@ -147,11 +148,12 @@ def read_folder(name: str, folder: Path, target: str) -> Images:
     return Images(name, target, classes, splits)
 
 
-def _pixels(file: Path) -> np.ndarray:
+def _pixels(file: Path, size: int | None) -> np.ndarray:
     """An image as uint8 [H,W,3]."""
     try:
         with Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
+            colours = image.convert("RGB")
+            return np.asarray(ImageOps.fit(colours, (size, size), Image.Resampling.BILINEAR) if size else colours)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
         raise BadInput(f"{file} cannot be read as an image ({error}).") from None
 

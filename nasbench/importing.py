@@ -32,8 +32,11 @@ def add_table(space: str, path: Path) -> str:
     return f"{len(table):,} architectures, {', '.join(map(str, table.columns))}{subsets} -> {destination}"
 
 
-def add_images(name: str, path: Path, target: str | None) -> str:
-    """Read and store a folder of images as a dataset, or a built-in one's original files; says what was stored."""
+def add_images(name: str, path: Path, target: str | None, size: int | None = None) -> str:
+    """Read and store a folder of images as a dataset, or a built-in one's original files; says what was stored.
+
+    `size` is the side that images of a folder are resized to.
+    """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         raise BadInput(f"{name!r} is no dataset name; use small letters, digits, '-', '_' and '.'.")
     if not path.is_dir():
@@ -50,8 +53,10 @@ def add_images(name: str, path: Path, target: str | None) -> str:
             raise BadInput(f"{name!r} is a built-in dataset; choose another name, such as {name}-mine.")
         if target not in (None, images.target):
             raise BadInput(f"{name} is ranked against {images.target}; leave --target {target} out.")
+        if size is not None:
+            raise BadInput(f"The images of {name} are kept as they are; run with --set data.size={size} instead.")
     else:
-        images = read_folder(name, path, target or name)
+        images = read_folder(name, path, target or name, size)
     destination = home.path("datasets", f"{name}.safetensors")
     write_images(images, destination)
     sizes = ", ".join(f"{len(split):,} {key}" for key, split in images.splits.items())

@@ -19,6 +19,7 @@ from nasbench import BadInput
 from nasbench.data import load_images
 from nasbench.datasets import CIFAR, CIFAR10, CIFAR100, nas_bench_halves, read_folder
 from nasbench.importing import add_images
+from tests.command import nasbench
 
 # ---------------------------------------------------------------------- CIFAR
 
@@ -136,6 +137,35 @@ def test_without_test_images_a_stratified_fifth_of_training_is_taken(tmp_path: P
     assert Counter(splits["test"].labels.tolist()) == {0: 2, 1: 2}
     greys = torch.cat([split.images[:, 0, 0, 0] for split in splits.values()])
     assert sorted(greys.tolist()) == [*range(10), *range(100, 110)]
+
+
+def test_images_of_any_size_are_made_one(tmp_path: Path) -> None:
+    """The largest square in the middle, resized: a white column at the far left of a wide image is gone."""
+    pets(tmp_path, 3)
+    wide = Image.new("RGB", (12, 6), (50, 60, 70))
+    wide.paste((255, 255, 255), (0, 0, 2, 6))
+    wide.save(tmp_path / "train" / "cat" / "0.png")
+    with pytest.raises(BadInput, match="make them one with --size"):
+        read_folder("pets", tmp_path, "pets")
+    said = nasbench("data", "add", "pets", str(tmp_path), "--size", "4", cwd=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    images = torch.cat([split.images for split in load_images("pets").splits.values()])
+    assert images.shape == (6, 3, 4, 4)
+    (mine,) = [image for image in images if image[1].float().mean() == 60]
+    assert mine.unique().tolist() == [50, 60, 70]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["nb201", "x.csv", "--size", "32"], "--size belongs to a folder of images"),
+        (["pets", ".", "--size", "3"], "--size 3 does not fit: expected 4 or more"),
+    ],
+)
+def test_a_size_that_does_not_fit(tmp_path: Path, command: list[str], said: str) -> None:
+    result = nasbench("data", "add", *command, cwd=tmp_path)
+    assert result.code == 2
+    assert said in result.err
 
 
 def test_without_a_target_a_dataset_is_its_own(tmp_path: Path) -> None:

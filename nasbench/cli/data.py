@@ -33,7 +33,11 @@ def data_list(json: Json = False) -> None:
 
 @data_app.command(
     "add",
-    epilog=examples("nasbench data add nb201 FILE.csv", "nasbench data add cifar10-jpeg FOLDER --target cifar10"),
+    epilog=examples(
+        "nasbench data add nb201 FILE.csv",
+        "nasbench data add cifar10-jpeg FOLDER --target cifar10",
+        "nasbench data add cub200 FOLDER --size 224",
+    ),
 )
 def data_add(
     name: Annotated[
@@ -50,12 +54,20 @@ def data_add(
         str | None,
         typer.Option(metavar="NAME", help="The dataset whose ground truth the images are ranked against."),
     ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(metavar="PIXELS", help="Resize the middle square of each image of a folder to this side."),
+    ] = None,
 ) -> None:
     """Add a ground-truth table, or a folder of images."""
+    if size is not None and size < 4:
+        raise BadInput(f"--size {size} does not fit: expected 4 or more.")
     from nasbench.importing import add_images, add_table
     from nasbench.plugins import discover
 
     is_space = name in discover("space")
     if is_space and target is not None:
         raise BadInput(f"--target belongs to a folder of images, and {name!r} is a search space.")
-    typer.echo(add_table(name, path) if is_space else add_images(name, path, target))
+    if is_space and size is not None:
+        raise BadInput(f"--size belongs to a folder of images, and {name!r} is a search space.")
+    typer.echo(add_table(name, path) if is_space else add_images(name, path, target, size))
