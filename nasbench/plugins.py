@@ -235,7 +235,7 @@ def build_terms(label: str, options: dict[str, dict[str, Any]]) -> dict[str, Plu
         )
     if not found:
         raise BadInput(
-            f"{label!r} has no method, only modifiers; put one in front, for example {min(methods)}+{label}."
+            f"{label!r} has no method, only modifiers; put one in front: METHOD+{label} (see `nasbench list methods`)."
         )
     classes = {name: load("method" if name in methods else "modifier", name) for name, _ in terms}
     return {name: build(classes[name], name, {**options.get(name, {}), **inside}) for name, inside in terms}

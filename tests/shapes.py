@@ -28,7 +28,7 @@ class Uniform(Method):
 class ThreeStages(Uniform):
     """Three stages on one supernet, each ended early when the loss has not fallen for some steps; best of a few."""
 
-    calls: ClassVar[frozenset[str]] = CALLS["train"] - {"after_epoch"} | CALLS["select"]
+    calls: ClassVar[frozenset[str]] = CALLS["train"] - {"prepare_batch", "after_epoch"} | CALLS["select"]
 
     patience: int = 2
     """Steps without a better loss after which a stage ends."""
@@ -156,7 +156,7 @@ class Scenarios(Uniform):
 class Backbone(Uniform):
     """One network trained in a stage that other methods share, cut out of it for each budget, or for another later."""
 
-    calls: ClassVar[frozenset[str]] = CALLS["train"]
+    calls: ClassVar[frozenset[str]] = CALLS["train"] - {"prepare_batch", "after_epoch"}
 
     tune: int = 3
     """Steps of fine-tuning, which are the method's own."""

@@ -81,7 +81,8 @@ def no_dataset() -> bytes:
 def record(**recipe: object) -> str:
     values = {**resolve("spos", "tiny", preset="test").model_dump(mode="json"), **recipe}
     measured = {"seconds": {}, "device": "", "threads": 1, "date": "2026-01-01"}
-    parts = {"id": "0" * 8, "recipe": values, "dataset_hash": "", "results": [{"metrics": []}], "measured": measured}
+    parts = {"id": "0" * 8, "recipe": values, "dataset_hash": "", "results": [], "measured": measured}
+    parts["results"] = [{"scenario": {}, "phase": "search", "arch": "", "metrics": []}]
     return dump_json({"format": 1, **parts})
 
 
@@ -118,7 +119,7 @@ CASES = {
     "decision": Case("run -m spos+ms[edge=layer9] -s tiny --preset test", "'layer9'", "layer"),
     # ------------------------------------------------------------------ compositions
     "two methods": Case("run -m fairnas+spos -s tiny", "fairnas and spos", "exactly one"),
-    "no method": Case("run -m calr+ms -s tiny", "'calr+ms' has no method", "fairnas+calr+ms"),
+    "no method": Case("run -m calr+ms -s tiny", "'calr+ms' has no method", "METHOD+calr+ms"),
     "twice": Case("run -m spos+ms+ms -s tiny", "'ms' stands twice"),
     "empty label": Case("run -m '' -s tiny", "write it like"),
     "open bracket": Case("run -m spos+calr[ -s tiny", "'calr['", "write it like"),

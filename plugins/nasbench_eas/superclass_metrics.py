@@ -82,8 +82,8 @@ class SuperclassMetrics(Evaluator):
 def similarity(codes: list[list[int]]) -> float | None:
     """Mean cosine over all pairs of codes (Fig. B); None where there is no pair.
 
-    >>> similarity([[1, 0, 1], [1, 1, 0], [1, 0, 1]])
-    0.6666666666666667
+    >>> round(similarity([[1, 0, 1], [1, 1, 0], [1, 0, 1]]), 6)
+    0.666667
     """
     tensors = [torch.tensor(code, dtype=torch.float64) for code in codes]
     pairs = [float(a @ b / (a.norm() * b.norm())) for a, b in itertools.combinations(tensors, 2)]
