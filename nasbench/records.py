@@ -88,8 +88,8 @@ def digest(values: dict[str, Any]) -> str:
 
 
 def folder_name(recipe: Recipe, key: str) -> str:
-    """A readable name that is unique by its last eight digits."""
-    label = "".join(c if c.isalnum() or c in "+-=._" else "_" for c in recipe.method)
+    """A readable name that is unique by its last eight digits, and short enough for a file system."""
+    label = "".join(c if c.isalnum() or c in "+-=._" else "_" for c in recipe.method)[:120]
     return f"{label}-{recipe.space}-{recipe.dataset}-{recipe.preset}-s{recipe.seed}-{key}"
 
 
