@@ -107,7 +107,8 @@ class _RayTask:
         try:
             self.ray.get(self.reference)
         except Exception as error:  # whatever the run raised, in Ray's wrapping
-            return str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+            cause = getattr(error, "cause", None) or error
+            return f"{type(cause).__name__}: {cause}".strip().splitlines()[0]
         return ""
 
     def stop(self) -> None:

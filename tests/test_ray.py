@@ -61,4 +61,5 @@ def test_why_a_run_failed_is_told(tmp_path: Path) -> None:
     task = Ray(num_cpus=2).submit("{}", tmp_path / "x", 1)
     while (why := task.poll()) is None:
         time.sleep(0.1)
-    assert "Field required" in why or "validation" in why
+    assert why.startswith("ValidationError: ")
+    assert "validation errors for Recipe" in why
