@@ -17,6 +17,7 @@ from nasbench import BadInput, records
 from nasbench.engines import Local, Slurm, make
 from nasbench.sweep import Job, execute, left, plan, read
 from nasbench.sweep_table import SweepTable
+from nasbench.work import work
 from tests.command import nasbench
 from tests.conftest import Install
 
@@ -204,14 +205,13 @@ def test_an_engine_whose_library_is_missing_says_what_to_install(
         make("ray", tmp_path, 1, 0)
 
 
-def test_the_script_that_slurm_gets(tmp_path: Path) -> None:
-    submitit = pytest.importorskip("submitit", reason="needs the extra slurm")
-    from submitit.slurm.slurm import _make_sbatch_string
-
+def test_what_slurm_is_handed(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="needs the extra slurm")
     engine = Slurm(tmp_path, hours=2, cluster="debug")
-    engine.executor.update_parameters(timeout_min=120, cpus_per_task=3, tasks_per_node=1, name="spos")
-    script = _make_sbatch_string(
-        command="run", folder=tmp_path, job_name="spos", time=120, cpus_per_task=3, ntasks_per_node=1
-    )
-    assert "#SBATCH --cpus-per-task=3" in script
-    assert submitit.__name__ == "submitit"
+    seen: dict[str, Any] = {}
+    update = engine.executor.update_parameters
+    engine.executor.update_parameters = lambda **kw: (seen.update(kw), update(**kw))
+    engine.executor.submit = lambda *call: seen.update(call=call)
+    engine.submit("{}", tmp_path / "spos-tiny-s0", 3)
+    assert seen.pop("call") == (work, "{}", str(tmp_path.resolve()))
+    assert seen == {"name": "spos-tiny-s0", "timeout_min": 120, "cpus_per_task": 3, "tasks_per_node": 1}
