@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from nasbench.data import Images, Split, write_images
 from nasbench.harness import prepare
 from nasbench.recipe import resolve
-from nasbench.run import Run
+from nasbench.running import Run
 
 SIZES = {"paper": (16, 5), "cpu": (8, 1)}
 ARCHS = [

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 hookimpl = pluggy.HookimplMarker("nasbench")
 
 if TYPE_CHECKING:
+    from nasbench.api import run as run
     from nasbench.errors import BadInput as BadInput
     from nasbench.plugins import Evaluator as Evaluator
     from nasbench.plugins import Method as Method
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from nasbench.plugins import Plugin as Plugin
     from nasbench.records import Choice as Choice
     from nasbench.records import Metric as Metric
-    from nasbench.run import Run as Run
+    from nasbench.records import Record as Record
+    from nasbench.running import Run as Run
     from nasbench.space import Arch as Arch
     from nasbench.space import Mixture as Mixture
     from nasbench.space import SearchSpace as SearchSpace
@@ -31,10 +33,12 @@ _HOME = {
     "Evaluator": "plugins",
     "Choice": "records",
     "Metric": "records",
-    "Run": "run",
+    "Record": "records",
+    "Run": "running",
     "Arch": "space",
     "Mixture": "space",
     "SearchSpace": "space",
+    "run": "api",
 }
 __all__ = ["hookimpl", *_HOME]
 

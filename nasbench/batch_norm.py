@@ -14,7 +14,7 @@ from nasbench.plugins import reachable
 
 if TYPE_CHECKING:
     from nasbench.data import Batch
-    from nasbench.run import Run
+    from nasbench.running import Run
     from nasbench.space import Arch
 
 

@@ -24,7 +24,7 @@ from nasbench.plugins import Evaluator
 from nasbench.records import Choice, Metric
 
 if TYPE_CHECKING:
-    from nasbench.run import Run
+    from nasbench.running import Run
     from nasbench.space import Arch
 
 

@@ -23,7 +23,7 @@ from nasbench.networks import save_files
 from nasbench.plugins import build, load
 from nasbench.recipe import Recipe
 from nasbench.records import Choice, Metric
-from nasbench.run import Run
+from nasbench.running import Run
 
 if TYPE_CHECKING:
     from nasbench.space import SearchSpace

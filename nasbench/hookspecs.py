@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nasbench.data import Batch
     from nasbench.records import Choice, Metric
-    from nasbench.run import Run
+    from nasbench.running import Run
     from nasbench.space import Arch, Mixture
 
 hookspec = pluggy.HookspecMarker("nasbench")

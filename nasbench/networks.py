@@ -12,7 +12,7 @@ from nasbench.files import dump_json, write_atomic
 
 if TYPE_CHECKING:
     from nasbench.records import Choice
-    from nasbench.run import Run
+    from nasbench.running import Run
     from nasbench.space import Arch, SearchSpace
 
 

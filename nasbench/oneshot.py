@@ -15,7 +15,7 @@ from nasbench.records import Choice
 
 if TYPE_CHECKING:
     from nasbench.data import Batch
-    from nasbench.run import Run
+    from nasbench.running import Run
     from nasbench.space import Arch
 
 

@@ -165,13 +165,27 @@ def parse_set(items: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for item in items:
         key, equals, text = item.partition("=")
-        group, dot, name = key.strip().partition(".")
-        if not equals or not dot or not name:
+        if not equals:
             raise BadInput(f"Cannot read --set {item!r}; write it like --set train.epochs=3.")
         try:
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError):  # ValueError: a date that does not exist
             raise BadInput(f"Cannot read the value {text!r} of --set {item!r} as YAML.") from None
+        values = merge(values, nested({key.strip(): value}))
+    return values
+
+
+def nested(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by dotted name, as nested dictionaries. Raises BadInput for a name without a dot.
+
+    >>> nested({"train.epochs": 3, "train.lr": 0.1})
+    {'train': {'epochs': 3, 'lr': 0.1}}
+    """
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        group, dot, name = key.partition(".")
+        if not dot or not name:
+            raise BadInput(f"Cannot read the setting {key!r}; write it like train.epochs.")
         values = merge(values, {group: {name: value}})
     return values
 

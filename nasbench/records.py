@@ -62,6 +62,48 @@ class Metric(BaseModel):
     """Which of the run's choices it belongs to."""
 
 
+class Result(BaseModel):
+    """What a search chose for one scenario and phase, and how good it is."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+    scenario: dict[str, Any]
+    """The budget and the superclass that it was chosen for; empty for a search without scenarios."""
+    phase: str
+    """The part of the run that it stands for, `search` where there is only one."""
+    arch: str
+    """The architecture in the space's text form."""
+    arch_file: str | None = None
+    """What the text form does not say, as JSON; a path below the run's folder."""
+    network: str | None = None
+    """The network's weights, as safetensors; a path below the run's folder."""
+    metrics: list[Metric]
+
+
+class Record(BaseModel):
+    """What `record.json` holds: all that determined a run, what it found, and what was measured on the way."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+    format: int
+    """Version of this form."""
+    id: str
+    """Eight hex digits, equal for equal recipes on equal images (see `identity`)."""
+    recipe: Recipe
+    """Everything that determined the run."""
+    dataset_hash: str
+    """Hash of the images' content."""
+    results: list[Result]
+    """One for each scenario and phase."""
+    measured: dict[str, Any]
+    """What may differ between equal runs: seconds, memory, machine, versions, date."""
+
+    def metric(self, name: str, choice: int = 0) -> Metric:
+        """A metric of one result. Raises BadInput for a name that it lacks."""
+        found = {metric.name: metric for metric in self.results[choice].metrics}
+        if name not in found:
+            raise unknown("metric", name, found)
+        return found[name]
+
+
 def identity(recipe: Recipe, content_hash: str) -> str:
     """Eight hex digits that name a run: all that determines its result, but neither device nor place."""
     values = recipe.model_dump(mode="json", exclude={"device": True, "engine": {"threads", "checkpoint_seconds"}})

@@ -22,7 +22,7 @@ from nasbench.space import Arch, SearchSpace
 
 if TYPE_CHECKING:
     from nasbench.comparison import Comparison
-    from nasbench.run import Run
+    from nasbench.running import Run
 
 # Labels have brackets and paths are long: print what is there, as it is, on one line.
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)

@@ -20,7 +20,7 @@ from nasbench.errors import BadInput
 from nasbench.harness import prepare
 from nasbench.leaderboard import settings
 from nasbench.plugins import build_terms, format_label, validated
-from nasbench.recipe import Recipe, Settings, parse_set, resolve
+from nasbench.recipe import Recipe, Settings, nested, resolve
 from nasbench.work import PROGRESS
 
 
@@ -91,7 +91,7 @@ class Job:
 def plan(matrix: Matrix, runs: Path, device: str = "cpu") -> list[Job]:
     """Every run of the matrix, refused ones with the reason, finished ones as done, in the order they will run."""
     seeds = list(range(matrix.seeds)) if isinstance(matrix.seeds, int) else matrix.seeds
-    sets = parse_set([f"{key}={json.dumps(value)}" for key, value in {"engine.threads": 1, **matrix.set}.items()])
+    sets = nested({"engine.threads": 1, **matrix.set})
     dropped = [{k: _spelled(v) if k == "method" else v for k, v in entry.items()} for entry in matrix.exclude]
     known = _durations(runs)
     jobs = []

@@ -20,7 +20,7 @@ from nasbench.errors import BadInput
 from nasbench.files import dump_json, write_atomic
 
 if TYPE_CHECKING:
-    from nasbench.run import Run
+    from nasbench.running import Run
 
 #: What stands in a run's folder while it runs: stage, done, total.
 PROGRESS = "progress.json"

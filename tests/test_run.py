@@ -233,7 +233,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        for module in ("nasbench.run", "nasbench.stages"):
+        for module in ("nasbench.running", "nasbench.stages"):
             read = SimpleNamespace(perf_counter=lambda: self.now, monotonic=lambda: self.now)
             monkeypatch.setattr(f"{module}.time", read)
 

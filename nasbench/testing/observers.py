@@ -12,7 +12,7 @@ from nasbench.testing.check import Failure
 
 if TYPE_CHECKING:
     from nasbench.records import Choice, Metric
-    from nasbench.run import Run
+    from nasbench.running import Run
 
 
 class Witness:

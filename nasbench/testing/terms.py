@@ -86,7 +86,7 @@ class TermSuite(Suite):
             manager.add_hookcall_monitoring(before, after)
             return manager
 
-        with mock.patch("nasbench.run.compose", watched):  # parts of a run compose anew
+        with mock.patch("nasbench.running.compose", watched):  # parts of a run compose anew
             self.trial(*place)
         called &= set().union(*CALLS.values())
         for name in sorted(called - self.cls.calls):
