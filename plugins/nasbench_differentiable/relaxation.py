@@ -31,19 +31,13 @@ class Annealed(Plugin):
         return [self.lr_min + (1 - self.lr_min / run.recipe.train.lr) * rate for rate in rates]
 
 
-class Relaxed(Annealed):
-    """Architecture parameters alpha, a vector for each decision of `space.relaxed`, trained by Adam on validation
-    images in turns with the weights: DARTS's Algorithm 1. A method says what `mixture` alpha makes."""
+class Mixed(Annealed):
+    """Architecture parameters alpha, a vector for each decision of `space.relaxed`, that weigh the operations of the
+    search network. A method says what `mixture` alpha makes, and how alpha is trained."""
 
     mixes: ClassVar[bool] = True
     """Whether the weights too are trained on mixtures, so that what is about single subnets has no meaning."""
 
-    arch_lr: float = Field(3e-4, gt=0)
-    """Adam's rate for the architecture parameters."""
-    arch_beta1: float = Field(0.5, ge=0, lt=1)
-    """Adam's beta1 for the architecture parameters; beta2 is 0.999."""
-    arch_weight_decay: float = Field(1e-3, ge=0)
-    """L2 decay of the architecture parameters."""
     _alphas: list[Tensor] = PrivateAttr(default_factory=list)
     _optimizer: Any = PrivateAttr(None)
 
@@ -71,9 +65,9 @@ class Relaxed(Annealed):
         """What weighs the operations, with gradients to alpha; `purpose` names random streams: train or valid."""
         return [alpha.softmax(0) for alpha in self._alphas]
 
-    def architecture_gradient(self, run: Run, batch: Batch) -> list[Tensor] | None:
-        """The gradient for alpha, or None to let it rest; by default that of the validation loss."""
-        return gradient(loss(run, validation_batch(run), self.mixture(run, "valid")), self._alphas)
+    def start(self, n: int, rng: torch.Generator) -> Tensor:
+        """A vector of architecture parameters at the start."""
+        return 1e-3 * torch.randn(n, generator=rng)
 
     # ------------------------------------------------------------------ training
 
@@ -82,28 +76,8 @@ class Relaxed(Annealed):
         with run.seeded("init"):
             net = run.to_device(self.network(run))
         rng, like = run.generator("alpha", step=0), next(net.parameters())
-        self._alphas = [
-            (1e-3 * torch.randn(n, generator=rng)).to(like.device, like.dtype).requires_grad_()
-            for n in self.shapes(run)
-        ]
+        self._alphas = [self.start(n, rng).to(like.device, like.dtype).requires_grad_() for n in self.shapes(run)]
         return net
-
-    @hookimpl(wrapper=True)
-    def make_optimizer(self, run: Run) -> Generator[None, Any, Any]:
-        adam = torch.optim.Adam(
-            self._alphas, self.arch_lr, (self.arch_beta1, 0.999), weight_decay=self.arch_weight_decay
-        )
-        self._optimizer = run.track("architecture", adam)
-        return (yield)
-
-    @hookimpl(wrapper=True)
-    def train_step(self, run: Run, batch: Batch) -> Generator[None, bool, bool]:
-        slopes = self.architecture_gradient(run, batch)
-        if slopes is not None:
-            for alpha, slope in zip(self._alphas, slopes, strict=True):
-                alpha.grad = slope
-            self._optimizer.step()
-        return (yield)
 
     @hookimpl
     def sample_archs(self, run: Run) -> list[Mixture] | list[Arch]:
@@ -125,6 +99,38 @@ class Relaxed(Annealed):
     def load_state_dict(self, run: Run, state: dict[str, Any]) -> None:
         for alpha, saved in zip(self._alphas, state["alphas"], strict=True):
             alpha.data.copy_(saved)
+
+
+class Relaxed(Mixed):
+    """alpha is trained by Adam on validation images, in turns with the weights: DARTS's Algorithm 1."""
+
+    arch_lr: float = Field(3e-4, gt=0)
+    """Adam's rate for the architecture parameters."""
+    arch_beta1: float = Field(0.5, ge=0, lt=1)
+    """Adam's beta1 for the architecture parameters; beta2 is 0.999."""
+    arch_weight_decay: float = Field(1e-3, ge=0)
+    """L2 decay of the architecture parameters."""
+
+    def architecture_gradient(self, run: Run, batch: Batch) -> list[Tensor] | None:
+        """The gradient for alpha, or None to let it rest; by default that of the validation loss."""
+        return gradient(loss(run, validation_batch(run), self.mixture(run, "valid")), self._alphas)
+
+    @hookimpl(wrapper=True)
+    def make_optimizer(self, run: Run) -> Generator[None, Any, Any]:
+        adam = torch.optim.Adam(
+            self._alphas, self.arch_lr, (self.arch_beta1, 0.999), weight_decay=self.arch_weight_decay
+        )
+        self._optimizer = run.track("architecture", adam)
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def train_step(self, run: Run, batch: Batch) -> Generator[None, bool, bool]:
+        slopes = self.architecture_gradient(run, batch)
+        if slopes is not None:
+            for alpha, slope in zip(self._alphas, slopes, strict=True):
+                alpha.grad = slope
+            self._optimizer.step()
+        return (yield)
 
 
 def validation_batch(run: Run) -> Batch:

@@ -34,7 +34,9 @@ NONE, MAX_POOL, AVG_POOL, SKIP = range(4)
 #: The nodes of a cell by their number, each with its 14 edges' (source, target) in the order of the encoding.
 NODES = (2, 3, 4, 5)
 EDGES = tuple((source, node) for node in NODES for source in range(node))
-#: The operation on each of a cell's 14 edges, `NONE` where there is no connection.
+#: The edges where each may have several operations: one for every operation but none.
+FREE_EDGES = tuple(edge for edge in EDGES for _ in OPERATIONS[1:])
+#: The operation on each of a cell's 14 edges (98 in the variant free), `NONE` where there is no connection.
 Structure: TypeAlias = "tuple[int, ...]"
 
 
@@ -62,10 +64,10 @@ class DARTS(SearchSpace):
     final_channels: int = Field(36, ge=1)
     """Channels of the final network's first cells; costs and networks trained alone are of it."""
     final_cells: int = Field(20, ge=3)
-    """Cells of the final network; in SS3, where every cell is its own, it has `cells`."""
-    variant: Literal["SS1", "SS2", "SS3"] = "SS1"
+    """Cells of the final network; in SS3 and free, where every cell is its own, it has `cells`."""
+    variant: Literal["SS1", "SS2", "SS3", "free"] = "SS1"
     """SS1: each node reads two others, cells of one type are alike, as in DARTS. SS2: each node reads any number.
-    SS3: and every cell has a structure of its own."""
+    SS3: and every cell has a structure of its own. free: and every edge has any number of operations."""
     with_none: bool = True
     """Whether a mixture also weighs the operation none: 8 operations, or 7."""
     stem: Literal["cifar", "imagenet"] = "cifar"
@@ -87,11 +89,24 @@ class DARTS(SearchSpace):
     @property
     def types(self) -> tuple[str, ...]:
         """The structures that an architecture gives: of both types of cell, or of each cell."""
-        return tuple(f"cell{i}" for i in range(self.cells)) if self.variant == "SS3" else ("normal", "reduce")
+        return tuple(f"cell{i}" for i in range(self.cells)) if self.own_cells else ("normal", "reduce")
+
+    @property
+    def own_cells(self) -> bool:
+        """Whether every cell has a structure of its own."""
+        return self.variant in ("SS3", "free")
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """(source, target) of each entry of a structure."""
+        return FREE_EDGES if self.variant == "free" else EDGES
 
     @cached_property
     def choices(self) -> dict[str, tuple[str, ...]]:
-        """In SS1, of each node the pair that it reads and an operation on either; else an operation on each edge."""
+        """In SS1, of each node the pair that it reads and an operation on either; in free, of each edge whether it has
+        an operation; else an operation on each edge."""
+        if self.variant == "free":
+            return {f"{edge}:{op}": ("none", op) for edge in self._edges for op in OPERATIONS[1:]}
         if self.variant != "SS1":
             return dict.fromkeys(self._edges, OPERATIONS)
         found: dict[str, tuple[str, ...]] = {}
@@ -112,10 +127,12 @@ class DARTS(SearchSpace):
     def discretize(self, weights: Mixture) -> Arch:
         """DARTS's rule for SS1: of each edge the heaviest operation but none, of each node the two heaviest edges.
 
-        Else the heaviest operation of every edge, none among them.
+        In free every operation that weighs anything, else the heaviest operation of every edge, none among them.
         """
         weights = [w.detach() for w in weights]
         skip = 0 if self.with_none else 1
+        if self.variant == "free":
+            return tuple(int(weight > 0) for w in weights for weight in w[1 - skip :].tolist())
         if self.variant != "SS1":
             return tuple(int(w.argmax()) + skip for w in weights)
         arch: list[int] = []
@@ -129,20 +146,25 @@ class DARTS(SearchSpace):
         return tuple(arch)
 
     def structures(self, arch: Arch) -> list[Structure]:
-        """The operations on the 14 edges of each structure of `types`."""
+        """The operations on the edges of each structure of `types`."""
         if self.variant != "SS1":
-            return [arch[i : i + len(EDGES)] for i in range(0, len(arch), len(EDGES))]
-        found, rest = [], iter(arch)
+            n, ops = len(self.edges), len(OPERATIONS) - 1
+            entries = tuple(i % ops + 1 if there else NONE for i, there in enumerate(arch))
+            found = entries if self.variant == "free" else arch
+            return [found[i : i + n] for i in range(0, len(arch), n)]
+        pairwise, rest = [], iter(arch)
         for _ in self.types:
             structure = [NONE] * len(EDGES)
             for node in NODES:
                 for source in pairs(node)[next(rest)]:
                     structure[EDGES.index((source, node))] = next(rest) + 1
-            found.append(tuple(structure))
-        return found
+            pairwise.append(tuple(structure))
+        return pairwise
 
     def architecture(self, structures: Sequence[Structure]) -> Arch:
         """The architecture with these structures. Raises BadInput where SS1 does not hold it."""
+        if self.variant == "free":
+            return tuple(int(op != NONE) for structure in structures for op in structure)
         if self.variant != "SS1":
             return tuple(op for structure in structures for op in structure)
         arch: list[int] = []
@@ -175,7 +197,7 @@ class DARTS(SearchSpace):
 
     def places(self, final: bool = True) -> list[Place]:
         """The cells of the final or of the search network in order."""
-        count = self.final_cells if final and self.variant != "SS3" else self.cells
+        count = self.final_cells if final and not self.own_cells else self.cells
         channels = self.final_channels if final else self.channels
         before = last = 3 * channels if self.stem == "cifar" else channels
         height, width = (side if self.stem == "cifar" else side // 8 for side in self.image[1:])
@@ -190,7 +212,7 @@ class DARTS(SearchSpace):
 
     def structure_of(self, index: int, reduces: bool) -> int:
         """Which of the structures a cell has."""
-        return index if self.variant == "SS3" else int(reduces)
+        return index if self.own_cells else int(reduces)
 
     def cost(self, arch: Arch) -> dict[str, int]:
         """Exact costs of the final network without the auxiliary head; batch norms have a scale and a shift."""

@@ -34,7 +34,7 @@ def of_architecture(space: DARTS, arch: Arch) -> dict[str, int]:
     """The costs of an architecture."""
     total, structures = fixed(space), space.structures(arch)
     for i, place in enumerate(space.places()):
-        for (source, _), op in zip(EDGES, structures[space.structure_of(i, place.reduces)], strict=True):
+        for (source, _), op in zip(space.edges, structures[space.structure_of(i, place.reduces)], strict=True):
             total = total.plus(of_operation(op, source, place))
     return total.named(space.classes)
 
@@ -78,7 +78,9 @@ def extremes(space: DARTS, name: str) -> tuple[int, int]:
     low = high = base
     for kind, node in itertools.product(range(len(space.types)), NODES):
         per_edge = [[each[kind, e, op] for op in range(1, len(OPERATIONS))] for e in incoming(node)]
-        fewest, most = (2, 2) if space.variant == "SS1" else (0, node)
+        if space.variant == "free":
+            per_edge = [[cost] for costs in per_edge for cost in costs]
+        fewest, most = (2, 2) if space.variant == "SS1" else (0, len(per_edge))
         low += sum(sorted(map(min, per_edge))[:fewest])
         high += sum(sorted(map(max, per_edge), reverse=True)[:most])
     return low, high

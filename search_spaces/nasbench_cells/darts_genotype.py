@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasbench import Arch, BadInput
 from nasbench.errors import unknown
-from nasbench_cells.darts import EDGES, NODES, NONE, OPERATIONS, Structure, incoming
+from nasbench_cells.darts import EDGES, NODES, NONE, OPERATIONS, Structure
 
 if TYPE_CHECKING:
     from nasbench_cells.darts import DARTS
@@ -17,12 +17,19 @@ EXAMPLE = "Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5
 
 
 def format_genotype(space: DARTS, arch: Arch) -> str:
-    """SS1: two (operation, input) a node in one list. SS2: a list a node. SS3: such lists for each cell."""
+    """SS1: two (operation, input) a node in one list. SS2: a list a node. SS3 and free: such lists for each cell."""
     structures = [
-        [[(OPERATIONS[s[e]], EDGES[e][0]) for e in incoming(node) if s[e] != NONE] for node in NODES]
+        [
+            [
+                (OPERATIONS[op], source)
+                for (source, target), op in zip(space.edges, s, strict=True)
+                if op and target == node
+            ]
+            for node in NODES
+        ]
         for s in space.structures(arch)
     ]
-    if space.variant == "SS3":
+    if space.own_cells:
         return f"Genotype(cells={structures!r})"
     cells: list[Any] = [[pair for node in s for pair in node] for s in structures]
     normal, reduce = structures if space.variant == "SS2" else cells
@@ -32,7 +39,7 @@ def format_genotype(space: DARTS, arch: Arch) -> str:
 def parse_genotype(space: DARTS, text: str) -> Arch:
     """The architecture of a genotype; its inputs may stand in any order. Raises BadInput saying what is wrong."""
     fields = read_call(text)
-    wanted = ("cells",) if space.variant == "SS3" else ("normal", "normal_concat", "reduce", "reduce_concat")
+    wanted = ("cells",) if space.own_cells else ("normal", "normal_concat", "reduce", "reduce_concat")
     if set(fields) != set(wanted):
         raise BadInput(
             f"A genotype of variant {space.variant} has {', '.join(wanted)}, not {', '.join(fields) or 'nothing'}."
@@ -40,12 +47,13 @@ def parse_genotype(space: DARTS, text: str) -> Arch:
     for name in wanted[1::2]:
         if fields[name] not in (CONCAT, tuple(CONCAT)):
             raise BadInput(f"{name} = {fields[name]!r}: the cells of this space concatenate all nodes, {CONCAT}.")
-    if space.variant != "SS3":
+    if not space.own_cells:
         return space.architecture([structure(fields[kind], kind) for kind in space.types])
     cells = fields["cells"]
     if not isinstance(cells, list | tuple) or len(cells) != space.cells:
         raise BadInput(f"cells must be a list of {space.cells}, one for each cell.")
-    return space.architecture([structure(cell, kind) for kind, cell in zip(space.types, cells, strict=True)])
+    free = space.variant == "free"
+    return space.architecture([structure(cell, kind, free) for kind, cell in zip(space.types, cells, strict=True)])
 
 
 def read_call(text: str) -> dict[str, Any]:
@@ -77,8 +85,8 @@ def literal(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def structure(cell: Any, kind: str) -> Structure:
-    """The operations on the 14 edges from a list of (operation, input), two a node, or from a list a node."""
+def structure(cell: Any, kind: str, free: bool = False) -> Structure:
+    """The operations on the edges from a list of (operation, input), two a node, or from a list a node."""
     if not isinstance(cell, list | tuple):
         raise BadInput(f"The {kind} cell must be a list of (operation, input), not {cell!r}.")
     flat = bool(cell) and all(is_edge(pair) for pair in cell)
@@ -87,7 +95,8 @@ def structure(cell: Any, kind: str) -> Structure:
         raise BadInput(
             f"The {kind} cell has {len(cell)} entries; expected 8 pairs, two a node, or 4 lists, one a node."
         )
-    found = [NONE] * len(EDGES)
+    several = len(OPERATIONS) - 1 if free else 1
+    found = [NONE] * len(EDGES) * several
     for node, edges in zip(NODES, nodes, strict=True):
         if not isinstance(edges, list | tuple) or not all(is_edge(pair) for pair in edges):
             raise BadInput(f"Node {node} of the {kind} cell needs a list of (operation, input), not {edges!r}.")
@@ -96,10 +105,12 @@ def structure(cell: Any, kind: str) -> Structure:
                 raise unknown("operation", name, OPERATIONS)
             if not 0 <= source < node:
                 raise BadInput(f"Node {node} of the {kind} cell reads {source}; it can read 0 to {node - 1}.")
-            edge = EDGES.index((source, node))
-            if found[edge] != NONE:
-                raise BadInput(f"Node {node} of the {kind} cell reads {source} twice; an edge has one operation.")
-            found[edge] = OPERATIONS.index(name)
+            op, edge = OPERATIONS.index(name), EDGES.index((source, node)) * several
+            at = edge + op - 1 if free and op != NONE else edge
+            if found[at] != NONE:
+                what = "each operation once" if free else "one operation"
+                raise BadInput(f"Node {node} of the {kind} cell reads {source} twice; an edge has {what}.")
+            found[at] = op
     return tuple(found)
 
 

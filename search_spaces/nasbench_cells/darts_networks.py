@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from nasbench import BadInput
-from nasbench_cells.darts import AVG_POOL, EDGES, MAX_POOL, NODES, NONE, OPERATIONS, SKIP, Place, Structure
+from nasbench_cells.darts import AVG_POOL, MAX_POOL, NODES, NONE, OPERATIONS, SKIP, Place, Structure
 
 if TYPE_CHECKING:
     from nasbench import Arch
@@ -97,16 +97,16 @@ def through_stem(stem: nn.ModuleList, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Cell(nn.Module):
-    """A cell of one structure."""
+    """A cell of one structure, which has an operation or none for each of these edges."""
 
-    def __init__(self, place: Place, structure: Structure) -> None:
+    def __init__(self, place: Place, structure: Structure, edges: Sequence[tuple[int, int]]) -> None:
         super().__init__()
-        self.structure = structure
+        self.structure, self.edges = structure, edges
         self.preprocess = preprocess(nn.BatchNorm2d, place)
         self.operations = nn.ModuleDict(
             {
                 str(e): operation(op, nn.BatchNorm2d, place.channels, 2 if place.reduces and source < 2 else 1)
-                for e, ((source, _), op) in enumerate(zip(EDGES, structure, strict=True))
+                for e, ((source, _), op) in enumerate(zip(edges, structure, strict=True))
                 if op != NONE
             }
         )
@@ -119,7 +119,7 @@ class Cell(nn.Module):
         for node in NODES:
             total: Tensor | None = None
             for name, op in self.operations.items():
-                source, target = EDGES[int(name)]
+                source, target = self.edges[int(name)]
                 if target == node:
                     y = op(states[source])
                     if drop_path and not isinstance(op, nn.Identity):
@@ -169,7 +169,7 @@ class Network(nn.Module):
         places, structures = space.places(), space.structures(arch)
         self.stem = make_stem(nn.BatchNorm2d, space, space.final_channels)
         self.cells = nn.ModuleList(
-            Cell(place, structures[space.structure_of(i, place.reduces)]) for i, place in enumerate(places)
+            Cell(place, structures[space.structure_of(i, place.reduces)], space.edges) for i, place in enumerate(places)
         )
         self.auxiliary_after = 2 * len(places) // 3
         self.auxiliary = AuxiliaryHead(space, places[self.auxiliary_after]) if space.auxiliary else None

@@ -36,6 +36,8 @@ class Edge(nn.Module):
         self.operations = nn.ModuleList()
         for op in range(1, len(OPERATIONS)):
             made = operation(op, batch_norm, width, stride)
+            if isinstance(made, nn.Identity):
+                made = nn.Dropout(0.0)  # a plain skip; P-DARTS sets its share
             self.operations.append(nn.Sequential(made, batch_norm(width)) if op in (MAX_POOL, AVG_POOL) else made)
 
     def forward(self, x: Tensor, choice: int | Tensor) -> Tensor | None:
@@ -104,6 +106,8 @@ class Supernet(nn.Module):
 
     def _subnet(self, older: Tensor, last: Tensor, arch: Arch | Mixture) -> Tensor:
         n = len(EDGES)
+        if isinstance(arch, tuple) and self.space.variant == "free":
+            arch = list(older.new_tensor(arch).unflatten(0, (-1, len(OPERATIONS) - 1)))
         structures: Sequence[Sequence[int | Tensor]] = (
             self.space.structures(arch)
             if isinstance(arch, tuple)

@@ -60,10 +60,11 @@ class Edge(nn.Module):
         super().__init__()
         self.conv1x1 = nn.Conv2d(channels, channels, 1)
         self.conv3x3 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.skip = nn.Dropout(0.0)  # P-DARTS sets its share
 
     def forward(self, x: Tensor, op: int) -> Tensor:
         if op == SKIP:
-            return x
+            return x if self.skip.p == 0 else self.skip(x)
         if op == POOL:
             return average_pool(x)
         return relu_conv_norm(x, (self.conv1x1 if op == CONV1 else self.conv3x3).weight)

@@ -62,6 +62,7 @@ def test_there_are_1e18_architectures() -> None:
     assert SPACE.size == (1 * 3 * 6 * 10 * 7**8) ** 2 == 1_076_746_950_455_072_400
     assert SPACE.with_(variant="SS2").size == 8**28
     assert SPACE.with_(variant="SS3", cells=14).size == 8 ** (14 * 14)
+    assert SPACE.with_(variant="free", cells=14).size == 2 ** (7 * 14 * 14)
     assert SPACE.from_number(SPACE.size - 1) == tuple(len(o) - 1 for o in SPACE.choices.values())
 
 
@@ -109,7 +110,7 @@ def test_query_answers_with_the_published_count(tmp_path: Path) -> None:
 @settings(max_examples=15)
 @given(
     st.integers(0, 10**6),
-    st.sampled_from(["SS1", "SS2", "SS3"]),
+    st.sampled_from(["SS1", "SS2", "SS3", "free"]),
     st.sampled_from([("cifar", (3, 32, 32)), ("cifar", (1, 8, 12)), ("imagenet", (3, 64, 32))]),
     st.integers(2, 5),
     st.integers(3, 7),
@@ -122,7 +123,7 @@ def test_costs_are_those_counted_on_the_network(seed: int, variant: str, at: Any
 
 
 @pytest.mark.invariant("darts", 5)
-@pytest.mark.parametrize("variant", ["SS1", "SS2", "SS3"])
+@pytest.mark.parametrize("variant", ["SS1", "SS2", "SS3", "free"])
 @pytest.mark.parametrize("name", ["params", "conv_weights", "madds"])
 def test_the_extremes_are_reached_and_never_passed(variant: str, name: str) -> None:
     """One decision at a time takes its best option, from a random architecture on, until nothing changes."""
@@ -142,7 +143,7 @@ def test_the_extremes_are_reached_and_never_passed(variant: str, name: str) -> N
 
 
 @pytest.mark.invariant("darts", 6)
-@given(st.integers(0, 10**6), st.sampled_from(["SS1", "SS2", "SS3"]))
+@given(st.integers(0, 10**6), st.sampled_from(["SS1", "SS2", "SS3", "free"]))
 def test_genotypes_go_there_and_back_and_say_what_the_network_has(seed: int, variant: str) -> None:
     space = DARTS(variant=variant, cells=3, final_cells=3)
     arch = drawn(space, seed)
@@ -190,6 +191,31 @@ def test_the_order_of_a_node_s_inputs_does_not_matter() -> None:
 def test_what_is_no_genotype_of_the_space_is_refused(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         SPACE.parse(text)
+
+
+@pytest.mark.invariant("darts", 6)
+def test_in_the_variant_free_an_edge_has_any_number_of_operations() -> None:
+    space = DARTS(variant="free", cells=3)
+    both = "[[('max_pool_3x3', 1), ('sep_conv_3x3', 1)], [], [('skip_connect', 3)], []]"
+    arch = space.parse(f"Genotype(cells=[{both}, [[], [], [], []], {both}])")
+    names = [name for name, there in zip(space.choices, arch, strict=True) if there]
+    assert names[:3] == ["cell0:2<-1:max_pool_3x3", "cell0:2<-1:sep_conv_3x3", "cell0:4<-3:skip_connect"]
+    assert len(names) == 6
+    with pytest.raises(BadInput, match="reads 1 twice; an edge has each operation once"):
+        space.parse(f"Genotype(cells=[{both.replace('max_pool', 'sep_conv')}, {both}, {both}])")
+
+
+@pytest.mark.invariant("darts", 7)
+@pytest.mark.parametrize("with_none", [True, False])
+def test_in_the_variant_free_whatever_weighs_anything_is_kept(with_none: bool) -> None:
+    space = DARTS(variant="free", cells=3, with_none=with_none)
+    weights = [torch.zeros(7 + with_none) for _ in space.relaxed]
+    weights[1][-4], weights[1][-7], weights[0][0] = 0.3, 1e-9, float(with_none)
+    arch = space.discretize(weights)
+    assert [name for name, there in zip(space.choices, arch, strict=True) if there] == [
+        "cell0:2<-1:max_pool_3x3",
+        "cell0:2<-1:sep_conv_3x3",
+    ]
 
 
 def test_cells_of_their_own_need_a_structure_for_each() -> None:

@@ -37,13 +37,16 @@ def equal(a: Tensor, b: Tensor) -> bool:
 
 def one_hot(space: DARTS, arch: Arch) -> list[Tensor]:
     ops = [op for structure in space.structures(arch) for op in structure]
+    if space.variant == "free":
+        hot = torch.tensor(ops, dtype=torch.float64).ne(0).double().unflatten(0, (-1, 7))
+        return [torch.cat([torch.zeros(1).double(), w]) if space.with_none else w for w in hot]
     eye = torch.eye(len(OPERATIONS), dtype=torch.float64)
     return [eye[op] if space.with_none else eye[op][1:] for op in ops]
 
 
 @pytest.mark.invariant("darts", 8)
 @settings(max_examples=8)
-@given(st.integers(0, 10**6), st.sampled_from(["SS1", "SS2", "SS3"]), st.booleans())
+@given(st.integers(0, 10**6), st.sampled_from(["SS1", "SS2", "SS3", "free"]), st.booleans())
 def test_a_one_hot_mixture_is_the_subnet_alone_or_among_others(seed: int, variant: str, with_none: bool) -> None:
     space = SPACE.with_(variant=variant, with_none=with_none)
     arch, other, net, x = drawn(space, seed), drawn(space, seed + 1), supernet(space), images()
