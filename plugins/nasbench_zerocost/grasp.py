@@ -16,4 +16,4 @@ class GraSP(ImageProxy):
         slopes = gradients(loss(net, batch), parts, create_graph=True)
         product = sum((g * g.detach()).sum() for g in slopes)  # its gradient is H g
         curvature = gradients(product, parts)
-        return -sum(float((w * hg).sum()) for w, hg in zip(parts, curvature, strict=True))
+        return -sum(float((w.detach() * hg).sum()) for w, hg in zip(parts, curvature, strict=True))

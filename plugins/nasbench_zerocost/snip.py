@@ -13,4 +13,4 @@ class SNIP(ImageProxy):
         net, (batch,) = self.network(run, arch), self.batches(run)
         parts = weights(net)
         slopes = gradients(loss(net, batch), parts)
-        return sum(float((w * g).abs().sum()) for w, g in zip(parts, slopes, strict=True))
+        return sum(float((w.detach() * g).abs().sum()) for w, g in zip(parts, slopes, strict=True))

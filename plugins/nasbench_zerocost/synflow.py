@@ -19,7 +19,7 @@ class SynFlow(Proxy):
         ones = torch.ones(1, *run.space.image, dtype=torch.float64, device=run.device)
         parts = weights(net)
         slopes = gradients(net(ones).sum(), parts)
-        return sum(float((w * g).sum()) for w, g in zip(parts, slopes, strict=True))
+        return sum(float((w.detach() * g).sum()) for w, g in zip(parts, slopes, strict=True))
 
 
 def without_signs(net: nn.Module) -> nn.Module:
