@@ -81,5 +81,5 @@ class ZeroCostPT(Method):
         return [*mixture[:edge], rest, *mixture[edge + 1 :]]
 
     def proxy(self, run: Run, arch: Arch | Mixture, batch: Batch) -> float:
-        """The naswot of a subnet or a mixture."""
-        return naswot(lambda images: run.forward(images, [arch]), batch.images)
+        """The naswot of a subnet or a mixture, at full precision as every proxy: it counts signs."""
+        return naswot(lambda images: run.net(images, [arch]), batch.images)
