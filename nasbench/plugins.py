@@ -22,6 +22,7 @@ GROUPS = {
     "space": "nasbench.spaces",
     "dataset": "nasbench.datasets",
     "evaluator": "nasbench.evaluators",
+    "observer": "nasbench.observers",
 }
 
 
@@ -64,7 +65,17 @@ class Evaluator(Plugin):
     """Turns the choices of a run into metrics."""
 
 
-BASES: dict[str, type[Plugin]] = {"method": Method, "modifier": Modifier, "evaluator": Evaluator, "space": Plugin}
+class Observer(Plugin):
+    """Looks on (see `run_started`, `progress`, `run_finished`), and has no part in what a run is."""
+
+
+BASES: dict[str, type[Plugin]] = {
+    "method": Method,
+    "modifier": Modifier,
+    "evaluator": Evaluator,
+    "observer": Observer,
+    "space": Plugin,
+}
 
 
 # ---------------------------------------------------------------------- finding
@@ -117,6 +128,13 @@ def load_evaluators() -> dict[str, Evaluator]:
     return found
 
 
+def build_observers(labels: Iterable[str]) -> list[Observer]:
+    """The observers of `--observe`, each a name with options in brackets."""
+    joined = "+".join(labels)
+    terms = parse_label(joined, "observer") if joined else []
+    return [build(load("observer", name), name, options) for name, options in terms]
+
+
 def build(cls: type[Any], name: str, options: dict[str, Any]) -> Any:
     """An instance of a plugin class with these options, or BadInput naming the option that does not fit."""
     return validated(cls, options, prefix=f"{name}.")
@@ -156,8 +174,8 @@ _TERM = re.compile(r"([A-Za-z0-9_.-]+)(?:\[(.*)\])?", re.DOTALL)
 _TOKEN = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|.""", re.DOTALL)
 
 
-def parse_label(label: str) -> list[Term]:
-    """The terms of a method label.
+def parse_label(label: str, kind: str = "method") -> list[Term]:
+    """The terms of a method label; `kind` is what a message calls it.
 
     >>> parse_label("fairnas+calr[gamma_prime=3]")
     [Term(name='fairnas', options={}), Term(name='calr', options={'gamma_prime': 3})]
@@ -166,7 +184,7 @@ def parse_label(label: str) -> list[Term]:
     for part in _split(label, "+"):
         match = _TERM.fullmatch(part.strip())
         if not match:
-            raise BadInput(f"Cannot read {part!r} in the method {label!r}; write it like fairnas+calr[gamma_prime=3].")
+            raise BadInput(f"Cannot read {part!r} in the {kind} {label!r}; write it like fairnas+calr[gamma_prime=3].")
         options = {}
         for item in _split(match[2], ",") if match[2] else ():
             key, equals, value = item.partition("=")
@@ -175,12 +193,12 @@ def parse_label(label: str) -> list[Term]:
             except yaml.YAMLError:
                 equals = ""
             if not equals:
-                raise BadInput(f"Cannot read {item!r} in the method {label!r}; write options as name=value.")
+                raise BadInput(f"Cannot read {item!r} in the {kind} {label!r}; write options as name=value.")
         terms.append(Term(match[1], options))
     names = [term.name for term in terms]
     for name in names:
         if names.count(name) > 1:
-            raise BadInput(f"{name!r} stands twice in the method {label!r}; once is enough.")
+            raise BadInput(f"{name!r} stands twice in the {kind} {label!r}; once is enough.")
     return terms
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nasbench.data import Dataset
-from nasbench.plugins import GROUPS, Evaluator, Method, Modifier, discover
+from nasbench.plugins import GROUPS, Evaluator, Method, Modifier, Observer, discover
 from nasbench.space import SearchSpace
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +46,7 @@ def test_every_plugin_is_registered() -> None:
                 if (
                     cls.__module__ == name
                     and not inspect.isabstract(cls)
-                    and issubclass(cls, Method | Modifier | Evaluator | SearchSpace | Dataset)
+                    and issubclass(cls, Method | Modifier | Evaluator | Observer | SearchSpace | Dataset)
                 ):
                     assert f"{name}:{label}" in registered, f"{name}:{label} has no entry point in pyproject.toml"
 

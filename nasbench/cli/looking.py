@@ -13,7 +13,8 @@ from nasbench.errors import BadInput, unknown
 @app.command("list", epilog=examples("nasbench list", "nasbench list methods --json", "nasbench list methods --check"))
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="methods, modifiers, spaces, datasets, evaluators, presets or all.")
+        str,
+        typer.Argument(metavar="WHAT", help="methods, modifiers, spaces, datasets, evaluators, observers, presets."),
     ] = "all",
     json: Json = False,
     check: Annotated[

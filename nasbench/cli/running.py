@@ -15,6 +15,7 @@ from nasbench.errors import BadInput, unknown
     epilog=examples(
         "nasbench run -m fairnas+calr -s nb201",
         "nasbench run -m spos -s nb201 --dataset cifar10-jpeg --preset cpu --seeds 3",
+        "nasbench run -m spos -s nb201 --observe jsonl --observe 'tensorboard[every=50]'",
     )
 )
 def run(
@@ -30,6 +31,10 @@ def run(
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
     runs: Runs = Path("runs"),
     force: Annotated[bool, typer.Option("--force", help="Start over, even if the run is finished.")] = False,
+    observe: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Report to jsonl, tensorboard, wandb or mlflow as well. Repeatable."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,
 ) -> None:
     """Run a method on a search space, once per seed.
@@ -61,16 +66,17 @@ def run(
     ]
     from nasbench import show
     from nasbench.harness import execute, prepare
+    from nasbench.plugins import build_observers
 
     if dry_run:
         for i, one in enumerate(plan):
-            prepared, _ = prepare(one, runs)
+            prepared, _ = prepare(one, runs, build_observers(observe or []))
             show.plan(prepared, announce=i == 0)
         return
     done: list[dict[str, Any]] = []
     for one in plan:
         with show.Terminal(announce=not done) as terminal:
-            record, path = execute(one, runs, observers=[terminal], force=force)
+            record, path = execute(one, runs, observers=[terminal, *build_observers(observe or [])], force=force)
         show.record(record, path, finished_before=not terminal.started)
         done.append(record)
     if len(done) > 1:
