@@ -13,7 +13,8 @@ from torch.overrides import TorchFunctionMode
 from nasbench import Arch, Run
 from nasbench_zerocost.proxy import ImageProxy
 
-RECTIFIERS = {torch.relu, torch.Tensor.relu, F.relu, F.relu6, F.leaky_relu, F.hardswish}
+#: On where the input is positive. `nn.ReLU6` calls `hardtanh`.
+RECTIFIERS = {torch.relu, torch.Tensor.relu, F.relu, F.relu6, F.hardtanh, F.leaky_relu, F.hardswish}
 
 
 class NASWOT(ImageProxy):
@@ -35,7 +36,8 @@ class Codes(TorchFunctionMode):
         if func in RECTIFIERS:
             on = (args[0] > 0).flatten(1).float()
             off = 1 - on
-            self.kernel = self.kernel.to(on.device) + (on @ on.T + off @ off.T)  # counts below 2^24: exact
+            agree = on @ on.T + off @ off.T  # counts below 2^24: exact
+            self.kernel = self.kernel.to(on.device) + agree.double()
         return func(*args, **(kwargs or {}))
 
 
