@@ -1,0 +1,1 @@
+"""Searches on a table of results that learn to predict it: WeakNAS and CTNAS."""
