@@ -14,7 +14,7 @@ import torch
 from filelock import Timeout
 
 import nasbench
-from nasbench import records
+from nasbench import plugin_files, records
 from nasbench.data import Data, load_images
 from nasbench.errors import BadInput
 from nasbench.files import drop_half_written, lock, write_atomic
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 def prepare(recipe: Recipe, runs: Path, observers: Sequence[Any] = ()) -> tuple[Run, str]:
     """Compose a run and refuse what cannot work, before anything is written. Returns it and its identity."""
+    plugin_files.require(recipe.plugin_files)
     recipe = resolve_engine(recipe)
     torch.set_num_threads(recipe.engine.threads or 1)
     keep_freed_memory()

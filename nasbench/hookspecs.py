@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 hookspec = pluggy.HookspecMarker("nasbench")
 
+#: It rises when plugins must be rewritten; a plugin declares the one it is written for as `api`. A hook that is to go
+#: is first marked `@hookspec(warn_on_impl=FutureWarning("what to implement instead"))` for a while.
+VERSION = 1
+
 
 class Hooks:
     """Every hook of nasbench; `nasbench.oneshot` holds the defaults."""

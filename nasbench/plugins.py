@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import warnings
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import pluggy
@@ -42,6 +44,8 @@ class Plugin(BaseModel):
     model_config = ConfigDict(
         extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True, allow_inf_nan=False
     )
+    api: ClassVar[int] = 1
+    """Version of the hooks it is written for (`nasbench.hookspecs.VERSION`); silence stands for the first."""
     calls: ClassVar[frozenset[str]] = frozenset()
     priority: ClassVar[int] = 0
 
@@ -81,13 +85,25 @@ BASES: dict[str, type[Plugin]] = {
 # ---------------------------------------------------------------------- finding
 
 
+def registered(kind: str) -> list[EntryPoint]:
+    """Every registration of a kind, once: what distributions register, and the files of `--plugin`."""
+    from nasbench import plugin_files
+
+    found = [*entry_points(group=GROUPS[kind])]
+    found += [entry for file in plugin_files.files() for entry in file.entries if entry.group == GROUPS[kind]]
+    return list({(e.name, e.value): e for e in sorted(found, key=lambda e: (e.name, e.value))}.values())
+
+
 def discover(kind: str) -> dict[str, EntryPoint]:
-    """The registered names of a kind and where each lives; imports nothing."""
-    return {entry.name: entry for entry in sorted(entry_points(group=GROUPS[kind]), key=lambda e: (e.name, e.value))}
+    """The registered names of a kind and where each lives; of what is installed, nothing is imported."""
+    return {entry.name: entry for entry in registered(kind)}
 
 
-def _distribution(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "an unnamed distribution"
+def origin(entry: EntryPoint) -> str:
+    """Where a registration comes from: a distribution and its version, or a file of `--plugin`."""
+    if entry.dist:
+        return f"{entry.dist.name} {entry.dist.version}"
+    return Path(sys.modules[entry.module].__file__ or "").name
 
 
 def load(kind: str, name: str) -> type[Any]:
@@ -95,25 +111,32 @@ def load(kind: str, name: str) -> type[Any]:
 
     Raises BadInput as well if two distributions register the name; their other names stay usable.
     """
-    found = {entry.value: entry for entry in entry_points(group=GROUPS[kind], name=name)}
+    found = [entry for entry in registered(kind) if entry.name == name]
     if not found:
         raise unknown(kind, name, discover(kind))
-    entry, *others = found.values()
+    entry, *others = found
     if others:
         raise BadInput(
-            f"The {kind} {name!r} is registered twice, by {entry.value} and by {others[0].value}; "
-            f"uninstall {_distribution(entry)} or {_distribution(others[0])}."
+            f"The {kind} {name!r} is registered twice, as {entry.value} by {origin(entry)} and as {others[0].value} "
+            f"by {origin(others[0])}; use one without the other."
         )
     try:
         cls = entry.load()
     except Exception as error:
         raise BadInput(
-            f"The {kind} {name!r} of {_distribution(entry)} cannot be imported "
+            f"The {kind} {name!r} of {origin(entry)} cannot be imported "
             f"({type(error).__name__}: {error}); mend or uninstall it."
         ) from error
     base = BASES.get(kind)
     if base and not (isinstance(cls, type) and issubclass(cls, base)):
         raise BadInput(f"{entry.value}, registered as the {kind} {name!r}, is no nasbench.{base.__name__}.")
+    theirs = entry.dist is None or entry.dist.name != "nasbench"
+    if theirs and base and cls.api != hookspecs.VERSION:
+        mend = "upgrade nasbench" if cls.api > hookspecs.VERSION else "docs/hooks.md says what changed"
+        raise BadInput(
+            f"The {kind} {name!r} of {origin(entry)} is written for version {cls.api} of the hooks, "
+            f"and this nasbench has version {hookspecs.VERSION}; {mend}."
+        )
     return cls
 
 

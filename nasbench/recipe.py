@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
+from nasbench import plugin_files
 from nasbench.errors import BadInput, unknown
 from nasbench.plugins import LATER, Plugin, build, build_terms, format_label, load, parse_label, validated
 
@@ -111,6 +112,13 @@ class Recipe(Settings):
     engine: EngineSettings = EngineSettings()
     options: dict[str, dict[str, Any]] = {}
     """Options of the method, its modifiers and the space, by name."""
+    plugin_files: dict[str, str] = {}
+    """The files of `--plugin` that it uses, and digests of their content."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: Any) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {k: v for k, v in values.items() if v or k != "plugin_files"}
 
 
 GROUPS: dict[str, type[Settings]] = {
@@ -269,8 +277,16 @@ def resolve(
         from nasbench.data import target_of  # a dataset knows what it is ranked against
 
         names["target"] = target_of(str(names["dataset"]))
-    label = format_label(plugins)
-    return validated(Recipe, {"method": label, "space": space, **names, "device": device, **groups, "options": options})
+    everything = {
+        "method": format_label(plugins),
+        "space": space,
+        **names,
+        "device": device,
+        **groups,
+        "options": options,
+        "plugin_files": plugin_files.digests([*plugins, space, str(names["dataset"])]),
+    }
+    return validated(Recipe, everything)
 
 
 def of_preset(plugins: dict[str, Plugin], space: str, preset: str, dataset: str | None) -> dict[str, Any]:
@@ -283,7 +299,10 @@ def of_preset(plugins: dict[str, Plugin], space: str, preset: str, dataset: str 
 
 def label_beside_preset(recipe: dict[str, Any]) -> str:
     """The label of a recorded recipe, with the options that differ from its preset's instead of from the defaults."""
-    plugins = build_terms(recipe["method"], recipe["options"])
+    try:
+        plugins = build_terms(recipe["method"], recipe["options"])
+    except BadInput:  # made with a plugin that is not at hand
+        return str(recipe["method"])
     values = of_preset(plugins, recipe["space"], recipe["preset"], recipe["dataset"])
     return format_label(plugins, build_terms("+".join(plugins), values))
 

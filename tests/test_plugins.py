@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasbench import Arch, BadInput, Choice, Evaluator, Method, Metric, Modifier, Plugin, Run, hookimpl
-from nasbench.hookspecs import CALLS, ROOTS, Hooks
+from nasbench import Arch, BadInput, Choice, Evaluator, Method, Metric, Modifier, Plugin, Run, cli, hookimpl
+from nasbench.hookspecs import CALLS, ROOTS, VERSION, Hooks, hookspec
 from nasbench.oneshot import Defaults
 from nasbench.plugins import (
     GROUPS,
@@ -27,6 +29,7 @@ from nasbench.plugins import (
     parse_label,
     reachable,
 )
+from tests.command import nasbench
 from tests.conftest import Install, RunTiny
 
 
@@ -318,7 +321,7 @@ def test_a_broken_plugin_is_named_and_stops_nobody_else(
 def test_a_broken_evaluator_is_reported_and_left_out(run_tiny: RunTiny, install: Install) -> None:
     install("acme", evaluators={"broken": "no_such_module:Broken"})
     with pytest.warns(
-        UserWarning, match=r"The evaluator 'broken' of acme cannot be imported .* Its metrics are missing"
+        UserWarning, match=r"The evaluator 'broken' of acme 1.0 cannot be imported .* Its metrics are missing"
     ):
         assert run_tiny("random-search")["results"][0]["metrics"]
     with pytest.warns(UserWarning, match="cannot be imported"):
@@ -328,8 +331,11 @@ def test_a_broken_evaluator_is_reported_and_left_out(run_tiny: RunTiny, install:
 def test_a_name_registered_twice_is_refused_when_it_is_used(run_tiny: RunTiny, install: Install) -> None:
     for distribution in ("acme", "bell"):
         install(distribution, methods={"spos": f"{distribution}:SPOS", distribution: "tests.test_plugins:Plain"})
-    with pytest.raises(BadInput, match=r"The method 'spos' is registered twice, by .* and by .*; uninstall .* or "):
+    with pytest.raises(BadInput) as error:
         run_tiny("spos")
+    assert re.search(
+        "The method 'spos' is registered twice, as acme:SPOS by acme 1.0 and as bell:SPOS", f"{error.value}"
+    )
     assert run_tiny("bell")["recipe"]["method"] == "bell"
 
 
@@ -337,6 +343,77 @@ def test_the_same_registration_found_twice_is_one(run_tiny: RunTiny, install: In
     for distribution in ("acme", "bell"):
         install(distribution, methods={"plain": "tests.test_plugins:Plain"})
     assert load("method", "plain").__name__ == "Plain"
+
+
+class Old(Plain):
+    api: ClassVar[int] = 0
+
+
+class Later(Plain):
+    api: ClassVar[int] = 99
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("old", f"is written for version 0 of the hooks, and this nasbench has version {VERSION}; docs/hooks.md says"),
+        ("later", f"is written for version 99 of the hooks, and this nasbench has version {VERSION}; upgrade nasbench"),
+    ],
+)
+def test_a_plugin_for_other_hooks_is_told_so(run_tiny: RunTiny, install: Install, name: str, message: str) -> None:
+    install("acme", methods={name: f"tests.test_plugins:{name.title()}"})
+    with pytest.raises(BadInput, match=f"^The method {name!r} of acme 1.0 {message}"):
+        run_tiny(name)
+
+
+def test_when_the_hooks_change_ours_change_with_them(
+    run_tiny: RunTiny, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("acme", methods={"plain": "tests.test_plugins:Plain"})
+    monkeypatch.setattr("nasbench.hookspecs.VERSION", VERSION + 1)
+    with pytest.raises(BadInput, match=f"is written for version {VERSION} of the hooks"):
+        run_tiny("plain")
+    assert run_tiny("random-search")["results"]
+
+
+def test_a_hook_that_is_to_go_warns_where_it_is_implemented(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Next(Hooks):
+        @hookspec(warn_on_impl=FutureWarning("after_epoch goes; implement progress instead"))
+        def after_epoch(self, run: Run) -> None:
+            """Going."""
+
+    monkeypatch.setattr("nasbench.hookspecs.Hooks", Next)
+    with pytest.warns(FutureWarning, match="after_epoch goes; implement progress instead") as found:
+        composed(plain=Plain(), anything=Anything())
+    (warning,) = found
+    assert Path(warning.filename).name == "test_plugins.py"
+    line = cli._warning(warning.message, warning.category, warning.filename, warning.lineno)
+    assert line.startswith("warning: after_epoch goes; implement progress instead (")
+    assert line.endswith(f"test_plugins.py:{warning.lineno})\n")
+    assert cli._warning("two\nlines", UserWarning, "x.py", 3) == "warning: two lines\n"
+
+
+def test_a_list_of_distributions_names_what_is_broken_and_goes_on(install: Install, tmp_path: Path) -> None:
+    install(
+        "acme",
+        methods={"plain": "tests.test_plugins:Plain", "broken": "no_such_module:X"},
+        modifiers={"rates": "tests.test_plugins:Rates"},
+    )
+    listed = nasbench("list", "plugins", cwd=tmp_path)
+    assert listed.code == 1
+    assert "acme 1.0\n  methods    broken plain\n  modifiers  rates\n" in listed.out
+    assert listed.err.splitlines() == [
+        "problem: The method 'broken' of acme 1.0 cannot be imported (ModuleNotFoundError: No module named "
+        "'no_such_module'); mend or uninstall it."
+    ]
+    found = json.loads(nasbench("list", "plugins", "--json", cwd=tmp_path).out)
+    assert found["plugins"]["acme 1.0"] == {"methods": ["broken", "plain"], "modifiers": ["rates"]}
+    assert len(found["problems"]) == 1
+    install("bell", modifiers={"rates": "tests.test_plugins:Anything"})
+    again = nasbench("list", "plugins", cwd=tmp_path).err
+    assert (
+        "problem: The modifier 'rates' is registered twice, as tests.test_plugins:Anything by bell 1.0 and as " in again
+    )
 
 
 def test_an_unknown_name_gets_a_suggestion() -> None:

@@ -21,7 +21,7 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 def main() -> None:
     """Entry point: 0 done, 1 failed or stale, 2 bad input or refused, 130 interrupted."""
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {one_line(message)}\n"
+    warnings.formatwarning = _warning
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="nasbench", standalone_mode=False)
     except BadInput as error:
@@ -34,6 +34,12 @@ def main() -> None:
     if code == 130:
         _fail(code, "interrupted; the same command goes on where it was.")
     sys.exit(code)
+
+
+def _warning(message: object, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    # What will change is for the author of the code to know, so it is told where that is.
+    where = f" ({filename}:{lineno})" if issubclass(category, FutureWarning) else ""
+    return f"warning: {one_line(message)}{where}\n"
 
 
 def _fail(code: int, message: object) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasbench.cli.options import Json, data_app, examples
+from nasbench.cli.options import Json, Plugins, data_app, examples
 from nasbench.errors import BadInput
 
 
@@ -58,6 +58,7 @@ def data_add(
         int | None,
         typer.Option(metavar="PIXELS", help="Resize the middle square of each image of a folder to this side."),
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Add a ground-truth table, or a folder of images."""
     if size is not None and size < 4:

@@ -6,34 +6,51 @@ from typing import Annotated
 
 import typer
 
-from nasbench.cli.options import Dataset, Json, Method, Preset, Sets, Space, Target, app, examples, one_line
+from nasbench.cli.options import Dataset, Json, Method, Plugins, Preset, Sets, Space, Target, app, examples, one_line
 from nasbench.errors import BadInput, unknown
 
 
-@app.command("list", epilog=examples("nasbench list", "nasbench list methods --json", "nasbench list methods --check"))
+@app.command("list", epilog=examples("nasbench list", "nasbench list plugins", "nasbench list methods --check --json"))
 def list_(
     what: Annotated[
         str,
-        typer.Argument(metavar="WHAT", help="methods, modifiers, spaces, datasets, evaluators, observers, presets."),
+        typer.Argument(
+            metavar="WHAT", help="methods, modifiers, spaces, datasets, evaluators, observers, presets, plugins or all."
+        ),
     ] = "all",
+    plugin: Plugins = None,
     json: Json = False,
     check: Annotated[
         bool, typer.Option("--check", help="Import every method and space, others' too, and ask which go together.")
     ] = False,
 ) -> None:
-    """List what is installed, and which method runs on which space."""
-    from nasbench import home
+    """List what is installed, and which method runs on which space.
+
+    `plugins` shows which distribution registers what; what cannot be used is named, and the exit code is then 1.
+    """
+    from nasbench import home, installed
     from nasbench.files import dump_json
-    from nasbench.plugins import GROUPS, discover
+    from nasbench.plugins import GROUPS, discover, origin
 
     kinds = {f"{kind}s": kind for kind in GROUPS}
-    if what not in {*kinds, "presets", "all"}:
-        raise unknown("listing", what, {*kinds, "presets", "all"})
+    if what not in {*kinds, "plugins", "presets", "all"}:
+        raise unknown("listing", what, {*kinds, "plugins", "presets", "all"})
+    if what == "plugins":
+        origins, problems = installed.by_origin(), installed.problems()
+        if json:
+            typer.echo(dump_json({"plugins": origins, "problems": problems}), nl=False)
+            raise typer.Exit(int(bool(problems)))
+        for where, names_of in origins.items():
+            typer.echo(where)
+            for plural, mine in names_of.items():
+                typer.echo(f"  {plural:<10} {' '.join(mine)}")
+        for problem in problems:
+            typer.echo(f"problem: {one_line(problem)}", err=True)
+        raise typer.Exit(int(bool(problems)))
     found: dict[str, dict[str, str]] = {}
     for plural, kind in kinds.items():
         if what in (plural, "all"):
-            entries = discover(kind)
-            found[plural] = {n: f"{e.dist.name} {e.dist.version}" if e.dist else "" for n, e in entries.items()}
+            found[plural] = {name: origin(entry) for name, entry in discover(kind).items()}
     if "datasets" in found:
         found["datasets"] |= dict.fromkeys(home.stored("datasets"), "added with `nasbench data add`")
     if what in ("presets", "all"):
@@ -70,6 +87,7 @@ def config(
     target: Target = None,
     preset: Preset = None,
     sets: Sets = None,
+    plugin: Plugins = None,
 ) -> None:
     """Print the YAML that `run --config` reads.
 
@@ -98,6 +116,7 @@ def query(
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Only this training length.")] = None,
     seed: Annotated[str | None, typer.Option(metavar="K", help="Only this seed, or mean.")] = None,
     sets: Sets = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Show costs and ground truth of an architecture.
@@ -130,9 +149,10 @@ def query(
         show.architecture(answer)
 
 
-@app.command(epilog=examples("nasbench check fairnas"))
+@app.command(epilog=examples("nasbench check fairnas", "nasbench check mine --plugin mine.py"))
 def check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A method, modifier, space or evaluator.")],
+    plugin: Plugins = None,
 ) -> None:
     """Check that a plugin keeps the rules that all keep.
 

@@ -45,8 +45,26 @@ Sets = Annotated[
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Settings in YAML, as `nasbench config` prints them.")
 ]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        help="Use the plugins of a Python file that is no package yet. Repeatable.",
+        is_eager=True,
+        callback=lambda files: _register(files or []),
+    ),
+]
 Runs = Annotated[Path, typer.Option(metavar="DIR", help="Where records and checkpoints are.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _register(files: list[Path]) -> list[Path]:
+    from nasbench import plugin_files
+
+    for file in files:
+        plugin_files.add(file)
+    return files
 
 
 def one_line(message: object) -> str:

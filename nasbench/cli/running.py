@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from nasbench.cli.options import Config, Dataset, Json, Method, Preset, Runs, Sets, Space, Target, app, examples
+from nasbench.cli.options import (
+    Config,
+    Dataset,
+    Json,
+    Method,
+    Plugins,
+    Preset,
+    Runs,
+    Sets,
+    Space,
+    Target,
+    app,
+    examples,
+)
 from nasbench.errors import BadInput, unknown
 
 
@@ -28,6 +41,7 @@ def run(
     seed: Annotated[int | None, typer.Option(metavar="K", help="Run this one seed. [default: 0]")] = None,
     sets: Sets = None,
     config: Config = None,
+    plugin: Plugins = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
     runs: Runs = Path("runs"),
     force: Annotated[bool, typer.Option("--force", help="Start over, even if the run is finished.")] = False,
@@ -103,6 +117,7 @@ def sweep(
         int | None, typer.Option(metavar="N", help="Runs at once, locally. [default: one a core, or one a GPU]")
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    plugin: Plugins = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the matrix, refusals and time, and stop.")] = False,
 ) -> None:
     """Run every method on every space, several runs at a time.
@@ -148,6 +163,7 @@ def specialize(
         Path | None, typer.Option(metavar="DIR", help="Where the network goes. [default: below the run's folder]")
     ] = None,
     runs: Runs = Path("runs"),
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Make a network for another budget from a finished run."""
@@ -172,6 +188,7 @@ def specialize(
 def verify(
     record: Annotated[str, typer.Argument(metavar="RECORD", help="A record's path, or its run's name or id.")],
     runs: Annotated[Path, typer.Option(metavar="DIR", help="Where the new run goes.")] = Path("verified"),
+    plugin: Plugins = None,
 ) -> None:
     """Run a record's recipe again and compare.
 

@@ -1,0 +1,134 @@
+"""Plugins in a file that is no package yet: what `--plugin FILE.py` names is registered like what is installed.
+
+The files stand in the environment variable NASBENCH_PLUGINS, so that the processes of a sweep know them too. A run
+that uses one records its digest; a file that needs others beside it is a package (`nasbench new`).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from nasbench.errors import BadInput
+from nasbench.plugins import GROUPS
+
+VARIABLE = "NASBENCH_PLUGINS"
+#: What a class derives from tells its kind; by name, since importing the bases takes seconds.
+KINDS = {
+    "nasbench.plugins.Method": "method",
+    "nasbench.plugins.Modifier": "modifier",
+    "nasbench.plugins.Evaluator": "evaluator",
+    "nasbench.plugins.Observer": "observer",
+    "nasbench.space.SearchSpace": "space",
+    "nasbench.data.Dataset": "dataset",
+}
+
+
+class PluginFile(NamedTuple):
+    """A file that was read."""
+
+    path: Path
+    digest: str
+    """Sixteen hex digits of its content."""
+    entries: tuple[EntryPoint, ...]
+    """What it registers."""
+
+
+def add(path: Path) -> None:
+    """Register the plugins of a file, here and in processes started from here. Raises BadInput if it has none."""
+    read(path.resolve())
+    os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*filter(None, _named()), str(path.resolve())]))
+
+
+def files() -> list[PluginFile]:
+    """The files that are registered, in the order they were named."""
+    return [read(Path(name)) for name in _named() if name]
+
+
+def _named() -> list[str]:
+    return os.environ.get(VARIABLE, "").split(os.pathsep)
+
+
+@functools.cache
+def read(path: Path) -> PluginFile:
+    """Run a file, once a process. Raises BadInput, naming the file, for one that breaks or holds no plugin."""
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"The plugin file {path} cannot be read ({error.strerror}).") from None
+    digest = hashlib.blake2b(source, digest_size=8).hexdigest()
+    module = ModuleType(f"nasbench_plugin_{digest}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    try:
+        # Not through an import, which may take a stale compiled file for it: what runs is what the digest is of.
+        exec(compile(source, path, "exec"), vars(module))
+        return PluginFile(path, digest, tuple(_entries(module)))
+    except Exception as error:
+        del sys.modules[module.__name__]
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"The plugin file {path} cannot be used ({type(error).__name__}: {error}); mend it.") from error
+
+
+def _entries(module: ModuleType) -> Iterable[EntryPoint]:
+    found: dict[tuple[str, str], str] = {}
+    for label, cls in vars(module).items():
+        mine = inspect.isclass(cls) and cls.__module__ == module.__name__ and not label.startswith("_")
+        if not mine or inspect.isabstract(cls):
+            continue
+        bases = (f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__)
+        kind = next((KINDS[base] for base in bases if base in KINDS), None)
+        if kind is None:
+            continue
+        name = name_of(cls)
+        if (kind, name) in found:
+            raise BadInput(f"{module.__file__} defines the {kind} {name!r} twice, {found[kind, name]} and {label}.")
+        found[kind, name] = label
+    if not found:
+        raise BadInput(f"{module.__file__} defines no plugin; expected a class that is a nasbench.Method or the like.")
+    return [EntryPoint(name, f"{module.__name__}:{label}", GROUPS[kind]) for (kind, name), label in found.items()]
+
+
+def name_of(cls: type) -> str:
+    """The `name` that a class declares, else its own with hyphens.
+
+    >>> name_of(type("FairSampler", (), {})), name_of(type("MyENAS2", (), {})), name_of(type("X", (), {"name": "y"}))
+    ('fair-sampler', 'my-enas2', 'y')
+    """
+    declared = getattr(cls, "name", None)
+    if isinstance(declared, str):
+        return declared
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
+
+
+def digests(names: Iterable[str]) -> dict[str, str]:
+    """The files that a run with these terms, space and dataset uses, and their digests.
+
+    One with an evaluator has a part in every run.
+    """
+    used = {*names}
+    return {
+        file.path.name: file.digest
+        for file in files()
+        if any(entry.name in used or entry.group == GROUPS["evaluator"] for entry in file.entries)
+    }
+
+
+def require(recorded: dict[str, str]) -> None:
+    """Raises BadInput if a file that a recipe was made with is not registered here, or has changed since."""
+    have = {file.path.name: file.digest for file in files()}
+    for name, digest in recorded.items():
+        if name not in have:
+            raise BadInput(f"This run needs the plugin file {name} (digest {digest}); name it with --plugin {name}.")
+        if have[name] != digest:
+            raise BadInput(f"This run was made with another {name}: its digest is {digest}, that here {have[name]}.")
