@@ -30,7 +30,7 @@ class PDARTS(Relaxed, Method):
     cells: list[Annotated[int, Field(ge=1)]] = Field([5, 11, 17], min_length=1)
     """Cells of the search network in each stage."""
     kept: list[Annotated[int, Field(ge=3)]] = Field([5, 3])
-    """How many operations of an edge go on to the next stage; of fewer than 3, none could be left beside none and a skip."""
+    """How many operations of an edge go on to the next stage; with fewer than 3 it could be none and a skip alone."""
     dropout: list[Annotated[float, Field(ge=0, lt=1)]] = Field([0.0, 0.4, 0.7])
     """Dropout on the skips at the start of each stage."""
     dropout_decay: float = Field(0.2, ge=0)
