@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from nasbench_differentiable.controller import Controller
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from nasbench import Arch, Choice, Method, Run, hookimpl
-from nasbench_differentiable.controller import Controller
 from nasbench_predictors.comparator import Comparator
 from nasbench_predictors.table import nearest, refuse
 
@@ -68,18 +68,21 @@ class CTNAS(Method):
             self._controller = run.track("controller", Controller(options, self.controller_size, 1))
         learns = run.track("comparator adam", self.adam(self._comparator, self.comparator_lr))
         draws = run.track("controller adam", self.adam(self._controller, self.controller_lr))
-        run.state |= {"baseline": run.fixed_rng("baseline").choice(known), "drawn": [], "pseudo": []}
+        run.state |= {"baseline": run.fixed_rng("baseline").choice(known), "drawn": []}
         for step in run.steps(self.comparator_steps + self.iterations):
             if step < self.comparator_steps:
                 self.compare(learns, known, accuracies, [])
                 continue
             run.state["drawn"].append(self.reinforce(run, draws, pool))
             if (step + 1 - self.comparator_steps) % self.period == 0:
-                drawn = list(dict.fromkeys(map(tuple, [run.state["baseline"], *run.state["drawn"]])))
-                run.state["baseline"], run.state["drawn"] = self.best(drawn), []
-                run.state["pseudo"] = self.surest(drawn)
-            self.compare(learns, known, accuracies, run.state["pseudo"])
-        return self.best(list(dict.fromkeys(map(tuple, [run.state["baseline"], *run.state["drawn"]]))))
+                drawn = self.candidates(run)
+                self.compare(learns, known, accuracies, self.surest(drawn))
+                run.state |= {"baseline": self.best(drawn), "drawn": []}
+        return self.best(self.candidates(run))
+
+    def candidates(self, run: Run) -> list[Arch]:
+        """The baseline, and what has been drawn since it became it."""
+        return list(dict.fromkeys(map(tuple, [run.state["baseline"], *run.state["drawn"]])))
 
     def adam(self, module: torch.nn.Module, lr: float) -> Any:
         """The optimizer of either network."""

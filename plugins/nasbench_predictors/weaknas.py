@@ -26,7 +26,7 @@ class WeakNAS(Method):
     """How many of the predictor's highest they are drawn from (N)."""
     predictor: Literal["mlp", "random-forest", "boosted-trees"] = "mlp"
     """What predicts the validation accuracy from the options, one-hot."""
-    hidden: list[int] = [1000, 1000, 1000, 1000]
+    hidden: list[int] = Field([1000, 1000, 1000, 1000], min_length=1)
     """Units of the MLP's hidden layers."""
     iterations: int = Field(100, ge=1)
     """Passes of the MLP over what was looked up; else the number of trees."""
@@ -75,7 +75,9 @@ class WeakNAS(Method):
         from sklearn import ensemble, neural_network
 
         if self.predictor == "mlp":
-            return neural_network.MLPRegressor(self.hidden, max_iter=self.iterations, random_state=seed)
+            return neural_network.MLPRegressor(
+                hidden_layer_sizes=self.hidden, max_iter=self.iterations, random_state=seed
+            )
         if self.predictor == "random-forest":
             return ensemble.RandomForestRegressor(self.iterations, max_depth=10, random_state=seed)
         return ensemble.GradientBoostingRegressor(n_estimators=self.iterations, random_state=seed)

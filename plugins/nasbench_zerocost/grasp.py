@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from nasbench import Arch, Run
 from nasbench_zerocost.proxy import ImageProxy, gradients, loss, weights
 
@@ -14,6 +16,6 @@ class GraSP(ImageProxy):
         net, (batch,) = self.network(run, arch), self.batches(run)
         parts = weights(net)
         slopes = gradients(loss(net, batch), parts, create_graph=True)
-        product = sum((g * g.detach()).sum() for g in slopes)  # its gradient is H g
+        product = torch.stack([(g * g.detach()).sum() for g in slopes]).sum()  # its gradient is H g
         curvature = gradients(product, parts)
         return -sum(float((w.detach() * hg).sum()) for w, hg in zip(parts, curvature, strict=True))

@@ -86,7 +86,7 @@ def test_snip_is_the_loss_gradient_times_each_weight() -> None:
 
 @pytest.mark.invariant("zero-cost", 3)
 def test_grasp_is_minus_theta_times_the_hessian_times_the_gradient() -> None:
-    # The same image, where only a = W[0,0], b = W[0,1], c = V[0,0] and d = V[1,0] = 0 matter: h = a - b, logits (ch, dh).
+    # The same image, where only a = W[0,0], b = W[0,1], c = V[0,0] and d = V[1,0] matter: h = a - b, logits (ch, dh).
     # L = log(1 + exp(-(c - d) h)): with u = (c - d) h = 1, L' = -q, q = 1/(1+e), L'' = q (1-q) = r.
     q = 1 / (1 + math.e)
     r = q * (1 - q)
