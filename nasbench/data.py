@@ -23,7 +23,7 @@ from nasbench.plugins import discover, load
 if TYPE_CHECKING:
     from nasbench.recipe import DataSettings
 
-Augmentation = Literal["flip", "crop", "cutout"]
+Augmentation = Literal["flip", "crop", "autoaugment", "cutout"]
 
 
 @dataclass
@@ -227,10 +227,18 @@ class Data:
         """Batches in an epoch; the last one may be smaller."""
         return -(-len(self.train) // batch_size)
 
-    def training_batch(self, order: torch.Tensor, rng: torch.Generator, split: str = "train") -> Batch:
-        """The images of these indices, augmented: training images, or whatever an architecture is trained on."""
+    def training_batch(
+        self,
+        order: torch.Tensor,
+        rng: torch.Generator,
+        split: str = "train",
+        kinds: list[Augmentation] | None = None,
+    ) -> Batch:
+        """The images of these indices, augmented, by other `kinds` than the settings' where these are given: training
+        images, or whatever an architecture is trained on."""
         part: Split = getattr(self, split).take(order)
-        return Batch(self._normalise(augment(part.images, self.settings.augment, rng)), part.labels)
+        kinds = self.settings.augment if kinds is None else kinds
+        return Batch(self._normalise(augment(part.images, kinds, rng)), part.labels)
 
     def batch(self, split: str, rows: torch.Tensor) -> Batch:
         """The images of a split with these indices, int64 [B], as they are."""
@@ -275,7 +283,8 @@ def augment(images: torch.Tensor, kinds: list[Augmentation], rng: torch.Generato
     """Batched augmentation of uint8 images [B,C,H,W]; each image draws its own flip, shift and hole.
 
     `crop` pads by an eighth of the side (4 for 32, as usual on CIFAR) and cuts out the original size;
-    `cutout` blanks a square of half the side, clipped at the border.
+    `autoaugment` is the policy that AutoAugment found for CIFAR-10; `cutout` blanks a square of half the side,
+    clipped at the border. They come in this order.
     """
     count, channels, height, width = images.shape
 
@@ -298,6 +307,8 @@ def augment(images: torch.Tensor, kinds: list[Augmentation], rng: torch.Generato
         rows = place[:, None] * (height + 2 * pad) + y + torch.arange(height)
         first = (rows * (width + 2 * pad) + x).flatten().to(images.device)
         images = runs.index_select(0, first).view(count, height, width, channels).permute(0, 3, 1, 2)
+    if "autoaugment" in kinds:
+        images = auto_augment(images, rng)
     if "cutout" in kinds:
         half = height // 4
         y, x = (torch.arange(side, device=images.device).expand(count, -1) for side in (height, width))
@@ -307,3 +318,18 @@ def augment(images: torch.Tensor, kinds: list[Augmentation], rng: torch.Generato
         )
         images = images.masked_fill((inside_y[:, :, None] & inside_x[:, None, :])[:, None], 0)
     return images
+
+
+def auto_augment(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """AutoAugment's CIFAR-10 policy (Cubuk et al., CVPR 2019) as torchvision has it, drawn for each image anew."""
+    from torchvision.transforms import v2
+
+    policy = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)
+    seed = int(torch.randint(2**63 - 1, (1,), generator=rng))
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+        torch.manual_seed(seed)
+        return torch.stack([policy(image) for image in images]).contiguous(
+            memory_format=torch.channels_last
+            if images.is_contiguous(memory_format=torch.channels_last)
+            else torch.contiguous_format
+        )

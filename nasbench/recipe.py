@@ -14,7 +14,7 @@ from nasbench import plugin_files
 from nasbench.errors import BadInput, unknown
 from nasbench.plugins import LATER, Plugin, build, build_terms, format_label, load, parse_label, validated
 
-Augmentation = Literal["flip", "crop", "cutout"]
+Augmentation = Literal["flip", "crop", "autoaugment", "cutout"]
 
 
 class Settings(BaseModel):
@@ -92,6 +92,9 @@ class EngineSettings(Settings):
     """auto: channels_last with bfloat16, else contiguous."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null takes every core this process may use."""
+    static: Literal["off", "eager", "compiled"] = Field("off", json_schema_extra=LATER)
+    """Whether an iteration's subnets that differ on every decision, as FairNAS's do, are one pass that never changes:
+    compiled, it is replayed as a CUDA graph on a GPU, and only traced on a CPU. Other subnets are run as without."""
     checkpoint_seconds: float = Field(30.0, ge=0)
     """Seconds between checkpoints of a running stage."""
 
