@@ -59,15 +59,16 @@ class ZeroCostPT(Method):
         """The architecture that one random order of the edges leads to."""
         like = next(run.net.parameters())
         mixture = [torch.full((len(o),), 1 / len(o), device=like.device, dtype=like.dtype) for o in self.options(run)]
+        strengths = {}
         for edge in run.rng("order").sample(range(len(mixture)), len(mixture)):
             left = [self.proxy(run, self.without(mixture, edge, [o]), batch) for o in range(len(mixture[edge]))]
-            mixture[edge] = torch.eye(len(left), device=like.device, dtype=like.dtype)[left.index(min(left))]
-        if list(run.space.relaxed) != list(run.space.choices):  # not every edge stays: the more its removal hurts ...
+            strengths[edge] = ranks(left).to(like)
+            mixture[edge] = (strengths[edge] == len(left) - 1).to(like)
+        if list(run.space.relaxed) != list(run.space.choices):  # not every edge stays: that of the highest number does
             everything = range(max(map(len, mixture)))
             left = [self.proxy(run, self.without(mixture, edge, everything), batch) for edge in range(len(mixture))]
-            order = sorted(range(len(left)), key=left.__getitem__, reverse=True)
-            mixture = [weights * (1 + order.index(edge)) for edge, weights in enumerate(mixture)]  # the heavier it is
-        return run.space.discretize(mixture)
+            strengths = {edge: strengths[edge] + 100 * rank for edge, rank in enumerate(ranks(left))}
+        return run.space.discretize([strengths[edge] for edge in range(len(mixture))])
 
     def options(self, run: Run) -> list[tuple[str, ...]]:
         """The operations that each edge mixes."""
@@ -83,3 +84,9 @@ class ZeroCostPT(Method):
     def proxy(self, run: Run, arch: Arch | Mixture, batch: Batch) -> float:
         """The naswot of a subnet or a mixture, at full precision as every proxy: it counts signs."""
         return naswot(lambda images: run.net(images, [arch]), batch.images)
+
+
+def ranks(left: list[float]) -> Tensor:
+    """From what is left of the proxy without each: n - 1 for the one whose removal hurts most, 0 for the least."""
+    order = sorted(range(len(left)), key=lambda i: (-left[i], -i))
+    return torch.tensor([float(order.index(i)) for i in range(len(left))])

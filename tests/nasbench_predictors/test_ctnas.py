@@ -115,7 +115,9 @@ def test_pairs_that_it_labelled_weigh_as_much_as_is_set() -> None:
         sgd = torch.optim.SGD(method._comparator.parameters(), 1.0)
         before = [p.detach().clone() for p in method._comparator.parameters()]
         method.compare(sgd, [A, B], torch.tensor([1.0, 2.0]), [(A, C, 1.0)])
-        seen += [float((p - q).abs().sum()) for p, q in zip(method._comparator.parameters(), before, strict=True)]
+        seen += [
+            float((p.detach() - q).abs().sum()) for p, q in zip(method._comparator.parameters(), before, strict=True)
+        ]
         return sum(seen)
 
     assert len({loss(pseudo_ratio=ratio) for ratio in (0.0, 1.0, 2.0)}) == 3
@@ -157,5 +159,5 @@ def test_the_search_stays_inside_the_table(run_tiny: RunTiny) -> None:
 
 
 def test_without_a_table_it_is_refused(tmp_path: Any) -> None:
-    with pytest.raises(BadInput, match="ctnas.* looks results up; nb201 has no ground truth for cifar10"):
+    with pytest.raises(BadInput, match=r"ctnas.* looks results up; nb201 has no ground truth for cifar10"):
         prepare(resolve("ctnas", "nb201", target="cifar10", sets=parse_set(["score.subset=all"])), tmp_path)

@@ -138,5 +138,5 @@ def test_the_nearest_of_a_pool() -> None:
 
 def test_without_a_table_it_is_refused(tmp_path: Any) -> None:
     sets = parse_set(["score.subset=all"])
-    with pytest.raises(BadInput, match="weaknas.* looks results up; nb201 has no ground truth for cifar10"):
+    with pytest.raises(BadInput, match=r"weaknas.* looks results up; nb201 has no ground truth for cifar10"):
         prepare(resolve("weaknas", "nb201", target="cifar10", sets=sets), tmp_path)

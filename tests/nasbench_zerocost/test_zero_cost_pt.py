@@ -109,14 +109,15 @@ def test_nothing_is_trained(run_tiny: RunTiny) -> None:
 def test_of_a_node_those_edges_stay_whose_removal_hurts_most(
     run_tiny: RunTiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the DARTS space: the proxy is worth more with each edge from a later source."""
-    sources = [int(name.rpartition("<-")[2].strip("c_{}k-")) if name[-1].isdigit() else 0 for name in DARTS().relaxed]
-    spied(monkeypatch, lambda m: 0 if isinstance(m, tuple) else sum(s * float(w.max()) for s, w in enumerate(m)))
+    """On the DARTS space each edge is worth more than those before it, so a node keeps its last two."""
+    spied(monkeypatch, lambda m: 0 if isinstance(m, tuple) else sum((e + 1) * float(w.max()) for e, w in enumerate(m)))
     record = run_tiny("zero-cost-pt[candidates=1]", space="darts")
-    assert len(sources) == 28
-    arch = DARTS().parse(record["results"][0]["arch"])
-    kept = [DARTS().choices[name][o] for name, o in zip(DARTS().choices, arch, strict=True)]
-    assert kept  # the text of each choice; of a node's incoming edges the last two
+    space = DARTS()
+    arch = dict(zip(space.choices, space.parse(record["results"][0]["arch"]), strict=True))
+    assert len(space.relaxed) == 28
+    kept = {name: space.choices[name][o] for name, o in arch.items() if name.endswith("_inputs")}
+    cells = ("normal", "reduce")
+    assert kept == {f"{cell}:{node}_inputs": f"{node - 2},{node - 1}" for cell in cells for node in range(2, 6)}
 
 
 def test_a_space_that_does_not_mix_is_refused(tmp_path: Any) -> None:
