@@ -13,11 +13,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from nasbench.distributed import rank, together
 from nasbench.errors import BadInput
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file by renaming a finished neighbour. Raises BadInput, leaving nothing, if that cannot be done."""
+    """Write a file by renaming a finished neighbour. Raises BadInput, leaving nothing, if that cannot be done.
+
+    Of several processes that share a run, only the first writes.
+    """
+    if rank() > 0:
+        return
     data = content.encode() if isinstance(content, str) else content
     temporary = None
     try:
@@ -57,7 +63,11 @@ def drop_half_written(folder: Path) -> None:
 
 @contextlib.contextmanager
 def waited_for(folder: Path, whom: str) -> Iterator[None]:
-    """Hold the lock of a folder, saying for whom one waits."""
+    """Hold the lock of a folder, saying for whom one waits; the first of several processes holds it for all."""
+    if rank() > 0:
+        together()
+        yield
+        return
     held = lock(folder)
     try:
         held.acquire(timeout=0)
@@ -66,6 +76,7 @@ def waited_for(folder: Path, whom: str) -> Iterator[None]:
         held.acquire()
     try:
         drop_half_written(folder)
+        together()
         yield
     finally:
         held.release()

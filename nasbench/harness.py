@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
@@ -16,6 +17,7 @@ from filelock import Timeout
 import nasbench
 from nasbench import plugin_files, records
 from nasbench.data import Data, load_images
+from nasbench.distributed import rank, start, together
 from nasbench.errors import BadInput
 from nasbench.files import drop_half_written, lock, write_atomic
 from nasbench.machine import cpu_name, keep_freed_memory, peak_memory, resolve_engine
@@ -35,6 +37,7 @@ def prepare(recipe: Recipe, runs: Path, observers: Sequence[Any] = ()) -> tuple[
     recipe = resolve_engine(recipe)
     torch.set_num_threads(recipe.engine.threads or 1)
     keep_freed_memory()
+    start(torch.device(recipe.device))
     images = load_images(recipe.dataset)
     data = Data(images, recipe.data, torch.device(recipe.device), recipe.engine.memory_format == "channels_last")
     options = {**recipe.options[recipe.space], "classes": data.classes, "image": list(data.image)}
@@ -68,15 +71,17 @@ def execute(
     if path.exists() and not force:
         return records.read(path), path
     try:
-        held = lock(run.folder).acquire(timeout=0)
+        held = lock(run.folder).acquire(timeout=0) if rank() == 0 else contextlib.nullcontext()
     except Timeout:
         raise BadInput(f"Another process is running {run.folder}; wait for it or use another --runs.") from None
     with held:
-        if force:
+        if force and rank() == 0:
             path.unlink(missing_ok=True)
             shutil.rmtree(run.folder / "stages", ignore_errors=True)
-            run.forced = True
-        drop_half_written(run.folder)
+        run.forced = force
+        if rank() == 0:
+            drop_half_written(run.folder)
+        together()
         record = _execute(run, key)
         write_atomic(path, records.dumps(record))
         run.hook.run_finished(run=run, record=record)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from nasbench.distributed import local_rank, processes
 from nasbench.errors import BadInput
 from nasbench.recipe import Recipe
 
@@ -19,8 +20,17 @@ from nasbench.recipe import Recipe
 def resolve_engine(recipe: Recipe) -> Recipe:
     """Replace every `auto` by what this machine's rule gives, so that the recipe says what was done."""
     engine, device = recipe.engine, recipe.device
+    if engine.processes not in (1, processes()):
+        raise BadInput(
+            f"engine.processes = {engine.processes} needs as many processes; start them with "
+            f"`torchrun --nproc-per-node {engine.processes} -m nasbench run ...`."
+        )
+    if engine.sync_batch_norm and processes() == 1:
+        raise BadInput("engine.sync_batch_norm is for several processes (torchrun); leave it false in one.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and processes() > 1:
+        device = f"cuda:{local_rank()}"
     if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
         raise BadInput(f"There is no CUDA device {device!r} here; use --device cpu or auto.")
     if device.partition(":")[0] not in ("cpu", "cuda"):
@@ -32,7 +42,12 @@ def resolve_engine(recipe: Recipe) -> Recipe:
     if layout == "auto":
         layout = "channels_last" if precision == "bfloat16" else "contiguous"
     changed = engine.model_copy(
-        update={"precision": precision, "memory_format": layout, "threads": engine.threads or cores()}
+        update={
+            "precision": precision,
+            "memory_format": layout,
+            "threads": engine.threads or max(1, cores() // processes()),
+            "processes": processes(),
+        }
     )
     return recipe.model_copy(update={"engine": changed, "device": device})
 

@@ -97,6 +97,10 @@ class EngineSettings(Settings):
     compiled, it is replayed as a CUDA graph on a GPU, and only traced on a CPU. Other subnets are run as without."""
     checkpoint_seconds: float = Field(30.0, ge=0)
     """Seconds between checkpoints of a running stage."""
+    processes: int = Field(1, ge=1, json_schema_extra=LATER)
+    """Processes that share each batch, batch norm seeing a share; set by torchrun, which starts them."""
+    sync_batch_norm: bool = Field(False, json_schema_extra=LATER)
+    """Batch norm sees the whole batch although processes share it (torch's SyncBatchNorm; CUDA only)."""
 
 
 class Recipe(Settings):

@@ -15,6 +15,7 @@ import torch
 import nasbench.oneshot
 from nasbench import records
 from nasbench.data import Data
+from nasbench.distributed import Share, processes, same, together
 from nasbench.errors import BadInput
 from nasbench.files import waited_for
 from nasbench.machine import peak_memory
@@ -84,6 +85,8 @@ class Run:
         others: dict[str, Any] = {f"observer {i}": o for i, o in enumerate(observers)}
         others |= {f"evaluator {name}": e for name, e in load_evaluators().items()}
         others[f"space {recipe.space}"] = space
+        if processes() > 1:
+            others["processes"] = Share()
         self.manager: pluggy.PluginManager = compose(self.plugins, others, nasbench.oneshot.Defaults())
         self.hook = self.manager.hook
         self.state, self.info, self.scores, self.queries, self.parts = {}, {}, {}, [], {}
@@ -162,7 +165,9 @@ class Run:
 
     def _shared_key(self, name: str, values: dict[str, Any]) -> str:
         recipe = self.recipe.model_dump(mode="json", include={"seed", "data", "engine"})
-        recipe["engine"] = {k: recipe["engine"][k] for k in ("precision", "memory_format")}
+        one = {"processes": 1, "sync_batch_norm": False}  # what keys from before there were several lack
+        engine = {k: recipe["engine"][k] for k in ("precision", "memory_format", *one)}
+        recipe["engine"] = {k: v for k, v in engine.items() if v != one.get(k)}
         return records.digest(
             {
                 **recipe,
@@ -181,6 +186,7 @@ class Run:
         self.seconds[name], self._began = 0.0, time.perf_counter()
         try:
             done = store.done()
+            together()  # before one of several processes writes what another has yet to read
             if done is not None:
                 self._restore(done)
                 return done["result"]
@@ -188,6 +194,7 @@ class Run:
                 raise BadInput(f"{self.folder} no longer holds the stage {name!r}; run its command again first.")
             self._seed_globally(-1)
             result = work()
+            same(self.net)
             self.optimizer, self._tracked = None, {}  # they end with their stage
             store.write("done", {"result": result, **self._snapshot()})
             return result
@@ -203,6 +210,7 @@ class Run:
             raise RuntimeError("run.steps needs a stage of its own: with run.stage(name, work), one loop in work")
         self._loops, self.total_steps, start = 1, total, 0
         checkpoint = self._store.latest()
+        together()
         if checkpoint is not None:
             start = checkpoint["step"]
             self.step = start - 1  # as it was left, for what reads it if no step remains

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tabulate import tabulate
 
 from nasbench import hookimpl
+from nasbench.distributed import rank
 from nasbench.plugins import build_terms, load, reachable
 from nasbench.recipe import GROUPS, Recipe
 from nasbench.records import metric
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from nasbench.running import Run
 
 # Labels have brackets and paths are long: print what is there, as it is, on one line.
-console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=rank() > 0)
 
 
 class Terminal:
@@ -41,7 +42,7 @@ class Terminal:
             TimeRemainingColumn(),
             TextColumn("{task.fields[info]}", markup=False),
             console=errors,
-            disable=not errors.is_terminal,
+            disable=not errors.is_terminal or rank() > 0,
         )
         self.tasks: dict[str, Any] = {}
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
+from nasbench.distributed import rank
 from nasbench.files import write_atomic
 
 
@@ -99,6 +100,9 @@ class Store:
 
     def write(self, kind: str, state: dict[str, Any]) -> None:
         """Store a state as `done` or `step-<n>`, then drop what is no longer needed."""
+        self.last_write = time.monotonic()
+        if rank() > 0:
+            return
         content = pack(state)
         write_atomic(self.folder / f"{kind}-{self._digest(kind, content)}.safetensors", content)
         steps = sorted(self.folder.glob("step-*"))
@@ -111,7 +115,7 @@ class Store:
 
     def clear(self) -> None:
         """Forget everything."""
-        for path in self.folder.glob("*.safetensors"):
+        for path in self.folder.glob("*.safetensors") if rank() == 0 else ():
             path.unlink(missing_ok=True)
 
     def done(self) -> dict[str, Any] | None:
@@ -129,7 +133,7 @@ class Store:
                 content = path.read_bytes()
                 if match and self._digest(match[1], content) == match[2]:
                     return unpack(content)
-                path.unlink()
+                path.unlink(missing_ok=True)
         return None
 
     @staticmethod

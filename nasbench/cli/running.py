@@ -28,6 +28,7 @@ from nasbench.errors import BadInput, unknown
     epilog=examples(
         "nasbench run -m fairnas+calr -s nb201",
         "nasbench run -m spos -s nb201 --dataset cifar10-jpeg --preset cpu --seeds 3",
+        "torchrun --nproc-per-node 2 -m nasbench run -m spos -s nb201 --preset paper",
         "nasbench run -m spos -s nb201 --observe jsonl --observe 'tensorboard[every=50]'",
     )
 )
@@ -79,18 +80,20 @@ def run(
         for s in (range(seeds) if seeds else [seed])
     ]
     from nasbench import show
+    from nasbench.distributed import rank
     from nasbench.harness import execute, prepare
     from nasbench.plugins import build_observers
 
+    watching = observe or [] if rank() == 0 else []
     if dry_run:
         for i, one in enumerate(plan):
-            prepared, _ = prepare(one, runs, build_observers(observe or []))
+            prepared, _ = prepare(one, runs, build_observers(watching))
             show.plan(prepared, announce=i == 0)
         return
     done: list[dict[str, Any]] = []
     for one in plan:
         with show.Terminal(announce=not done) as terminal:
-            record, path = execute(one, runs, observers=[terminal, *build_observers(observe or [])], force=force)
+            record, path = execute(one, runs, observers=[terminal, *build_observers(watching)], force=force)
         show.record(record, path, finished_before=not terminal.started)
         done.append(record)
     if len(done) > 1:
