@@ -221,6 +221,7 @@ class GoldNAS(Mixed, Method):
     def select(self, run: Run) -> list[Choice]:
         """The architecture of each budget. Where the epochs were too few, the weakest operations go at once."""
         choices = []
+        self.meet(run)
         for text in sorted(self.budgets, key=lambda text: -Budget.parse(text).value):
             how = "architecture parameters" + ("" if text in self._met else ", cut to the budget after the last epoch")
             while text not in self._met:
