@@ -1,4 +1,4 @@
-"""What a network may cost: `keep=0.4`, `madds=300M`, `params=2.5M`."""
+"""What a network may cost: `keep=0.4`, `madds=300M`, `params=2.5M`, `latency.raspi4=12ms`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from nasbench.errors import BadInput, unknown
 UNITS = {"G": Decimal(10**9), "M": Decimal(10**6), "K": Decimal(10**3), "": Decimal(1)}
 #: What a budget may limit, with an example.
 NAMES = {"keep": "keep=0.4", "madds": "madds=300M", "params": "params=2.5M"}
+#: What was measured on a device may be limited too, where `Budget.parse_cost` reads the text.
+MEASURED = {"latency": "ms", "energy": "mJ"}
 
 
 class Budget(NamedTuple):
@@ -41,7 +43,29 @@ class Budget(NamedTuple):
             )
         return cls(name, value)
 
+    @classmethod
+    def parse_cost(cls, text: str) -> Budget:
+        """Read what a whole network may cost: `madds`, `params`, `latency.DEVICE` in ms or `energy.DEVICE` in mJ.
+
+        >>> Budget.parse_cost("latency.raspi4=12ms"), str(Budget.parse_cost("energy.eyeriss=.50 mJ"))
+        (Budget(name='latency.raspi4', value=12.0), 'energy.eyeriss=0.5mJ')
+        """
+        name, _, number = (part.strip() for part in text.partition("="))
+        kind, _, device = name.partition(".")
+        if kind not in MEASURED:
+            if name in ("madds", "params"):
+                return cls.parse(text)
+            raise unknown("cost", name, ["madds", "params", *(f"{kind}.DEVICE" for kind in MEASURED)])
+        unit = MEASURED[kind]
+        match = re.fullmatch(rf"(\d+(?:\.\d*)?|\.\d+)\s*{unit}", number)
+        if not match or not device or float(match[1]) <= 0:
+            raise BadInput(f"Cannot read the budget {text!r}; write it like {kind}.raspi4=12{unit}.")
+        return cls(name, float(match[1]))
+
     def __str__(self) -> str:
+        measured = MEASURED.get(self.name.partition(".")[0])
+        if measured:
+            return f"{self.name}={Decimal(repr(self.value)).normalize():f}{measured}"
         value = Decimal(repr(self.value))
         unit = next((unit for unit, size in UNITS.items() if value >= size), "")
         return f"{self.name}={(value / UNITS[unit]).normalize():f}{unit}"
