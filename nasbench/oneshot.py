@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from nasbench import batch_norm, hookimpl
 from nasbench.data import shuffled
+from nasbench.limits import refuse_limits
 from nasbench.plugins import Plugin, answerer
 from nasbench.records import Choice
 
@@ -24,7 +25,7 @@ class Defaults(Plugin):
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
-        return batch_norm.refuse(run)
+        return refuse_limits(run) or batch_norm.refuse(run)
 
     @hookimpl(trylast=True)
     def search(self, run: Run) -> list[Choice]:
@@ -137,7 +138,8 @@ class Defaults(Plugin):
     @hookimpl(trylast=True)
     def select(self, run: Run) -> list[Choice]:
         scores = score_subset(run)
-        return [Choice(max(scores, key=lambda arch: scores[arch]), selected_on="supernet validation top-1")]
+        fitting = filter(run.fits, scores)
+        return [Choice(max(fitting, key=scores.__getitem__), selected_on="supernet validation top-1")]
 
     @hookimpl(trylast=True)
     def score(self, run: Run, archs: list[Arch]) -> list[float]:

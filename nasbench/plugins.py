@@ -25,6 +25,7 @@ GROUPS = {
     "dataset": "nasbench.datasets",
     "evaluator": "nasbench.evaluators",
     "observer": "nasbench.observers",
+    "cost": "nasbench.costs",
 }
 
 
@@ -48,6 +49,8 @@ class Plugin(BaseModel):
     """Version of the hooks it is written for (`nasbench.hookspecs.VERSION`); silence stands for the first."""
     calls: ClassVar[frozenset[str]] = frozenset()
     priority: ClassVar[int] = 0
+    keeps_within: ClassVar[bool] = False
+    """Whether the `search` or `select` that it answers chooses only what `run.fits`."""
 
     def state_dict(self, run: Any) -> dict[str, Any]:
         """State beyond network and optimizer that a checkpoint must hold: tensors and plain containers."""

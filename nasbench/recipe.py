@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer
 
 from nasbench import plugin_files
+from nasbench.budget import Budget
 from nasbench.errors import BadInput, unknown
 from nasbench.plugins import LATER, Plugin, build, build_terms, format_label, load, parse_label, validated
 
@@ -83,6 +84,22 @@ class ScoreSettings(Settings):
     """Architectures scored in one call."""
 
 
+class SelectSettings(Settings):
+    """What may be selected, whoever selects."""
+
+    within: list[str] = Field([], json_schema_extra=LATER)
+    """Limits that the choice keeps to: madds=30M, params=1M or, with a table of measured costs, latency.raspi4=12ms and
+    energy.eyeriss=2mJ."""
+
+    @field_validator("within", mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            return texts  # for pydantic to refuse
+        return [str(Budget.parse_cost(text)) for text in texts]
+
+
 class EngineSettings(Settings):
     """How it is computed; the numbers agree within rounding."""
 
@@ -116,6 +133,7 @@ class Recipe(Settings):
     data: DataSettings = DataSettings()
     train: TrainSettings = TrainSettings()
     score: ScoreSettings = ScoreSettings()
+    select: SelectSettings = Field(SelectSettings(), json_schema_extra=LATER)
     engine: EngineSettings = EngineSettings()
     options: dict[str, dict[str, Any]] = {}
     """Options of the method, its modifiers and the space, by name."""
@@ -132,6 +150,7 @@ GROUPS: dict[str, type[Settings]] = {
     "data": DataSettings,
     "train": TrainSettings,
     "score": ScoreSettings,
+    "select": SelectSettings,
     "engine": EngineSettings,
 }
 PRESETS = {

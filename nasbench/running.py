@@ -6,6 +6,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ from nasbench.data import Data
 from nasbench.distributed import Share, processes, same, together
 from nasbench.errors import BadInput
 from nasbench.files import waited_for
+from nasbench.limits import Cost, limits
 from nasbench.machine import peak_memory
 from nasbench.plugins import build_terms, compose, load_evaluators
 from nasbench.recipe import Recipe
@@ -25,6 +27,7 @@ from nasbench.stages import Store, python_stream, stream, torch_stream
 from nasbench.subsets import resolve_subset
 
 if TYPE_CHECKING:
+    from nasbench.budget import Budget
     from nasbench.space import Arch, SearchSpace
     from nasbench.tables import Table
 
@@ -338,6 +341,16 @@ class Run:
         return logits.float() if use_bfloat16 else logits
 
     # ------------------------------------------------------------------ architectures
+
+    @cached_property
+    def limits(self) -> list[tuple[Budget, Cost]]:
+        """The limits of `recipe.select.within`, each with what an architecture costs by it."""
+        return limits(self)
+
+    def fits(self, arch: Arch) -> bool:
+        """Whether an architecture may be chosen: it keeps to every limit, and what it costs is known."""
+        found = ((budget, cost(arch)) for budget, cost in self.limits)
+        return all(value is not None and value <= budget.value for budget, value in found)
 
     def subset(self) -> list[Arch]:
         """The architectures of `recipe.score.subset`, restrictions of the space applied."""

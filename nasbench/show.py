@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tabulate import tabulate
 
-from nasbench import hookimpl
+from nasbench import costs, hookimpl
 from nasbench.distributed import rank
 from nasbench.plugins import build_terms, load, reachable
 from nasbench.recipe import GROUPS, Recipe
@@ -224,6 +224,7 @@ def describe(space: SearchSpace, arch: Arch) -> dict[str, Any]:
         **space.cost(arch),
         "options": space.model_dump(mode="json"),
         "ground_truth": rows,
+        "measured": costs.describe(space, arch),
     }
 
 
@@ -232,6 +233,10 @@ def architecture(answer: dict[str, Any]) -> None:
     options = ", ".join(f"{k}={v}" for k, v in answer["options"].items())
     console.print(f"{answer['arch']}  (number {answer['index']} of {answer['space']}: {options})")
     console.print(f"{answer['params']:,} parameters, {answer['madds']:,} multiply-adds")
+    if answer["measured"]:
+        titles = ("table", "dataset", "cost", "device")
+        lines = [[*(row[t] for t in titles), f"{row['value']:.4f} {row['unit']}"] for row in answer["measured"]]
+        console.print(tabulate(lines, (*titles, "value"), "simple", disable_numparse=True), end="\n\n")
     if not answer["ground_truth"]:
         console.print(
             f"There is no ground truth of it at hand; add some with `nasbench data add {answer['space']} FILE`."

@@ -22,6 +22,7 @@ def data_list(json: Json = False) -> None:
         "home": str(home.path()),
         "datasets": list(dict.fromkeys([*discover("dataset"), *home.stored("datasets")])),
         "tables": home.stored("tables"),
+        "costs": home.stored("costs"),
     }
     if json:
         typer.echo(dump_json(found), nl=False)
@@ -29,6 +30,7 @@ def data_list(json: Json = False) -> None:
     typer.echo(f"home      {found['home']}  (change it with NASBENCH_HOME)")
     typer.echo(f"datasets  {', '.join(found['datasets'])}")
     typer.echo(f"tables    {', '.join(found['tables']) or 'none added'}; a space may embed one of its own")
+    typer.echo(f"costs     {', '.join(found['costs']) or 'none added'}; `nasbench list costs` names what can be")
 
 
 @data_app.command(
@@ -37,11 +39,15 @@ def data_list(json: Json = False) -> None:
         "nasbench data add nb201 FILE.csv",
         "nasbench data add cifar10-jpeg FOLDER --target cifar10",
         "nasbench data add cub200 FOLDER --size 224",
+        "nasbench data add hw-nas-bench HW-NAS-Bench-v1_0.pickle",
     ),
 )
 def data_add(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A search space, to add its ground truth, or a new dataset's name.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="A search space, to add its ground truth, a cost table, or a new dataset's name."
+        ),
     ],
     path: Annotated[
         Path,
@@ -66,6 +72,13 @@ def data_add(
     from nasbench.importing import add_images, add_table
     from nasbench.plugins import discover
 
+    if name in discover("cost"):
+        from nasbench.costs import add_costs
+
+        if target is not None or size is not None:
+            raise BadInput(f"--target and --size belong to a folder of images, and {name!r} is a table of costs.")
+        typer.echo(add_costs(name, path))
+        return
     is_space = name in discover("space")
     if is_space and target is not None:
         raise BadInput(f"--target belongs to a folder of images, and {name!r} is a search space.")

@@ -143,6 +143,8 @@ def query(
                 raise BadInput(f"There is no ground truth of {answer['arch']} at hand; ask without --{key}.")
             raise unknown(key, str(value), {str(row[key]) for row in answer["ground_truth"]})
         answer["ground_truth"] = rows
+    if dataset is not None:
+        answer["measured"] = [row for row in answer["measured"] if row["dataset"] == dataset]
     if json:
         typer.echo(dump_json(answer), nl=False)
     else:
