@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from nasbench import batch_norm, hookimpl
+from nasbench import batch_norm, hookimpl, static
 from nasbench.data import shuffled
 from nasbench.limits import refuse_limits
 from nasbench.plugins import Plugin, answerer
@@ -25,7 +25,7 @@ class Defaults(Plugin):
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
-        return refuse_limits(run) or batch_norm.refuse(run)
+        return refuse_limits(run) or batch_norm.refuse(run) or static.refuse(run)
 
     @hookimpl(trylast=True)
     def search(self, run: Run) -> list[Choice]:
@@ -95,6 +95,7 @@ class Defaults(Plugin):
         losses = run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs)
         weights = torch.tensor(rates if inside else [1.0] * len(rates), dtype=losses.dtype, device=losses.device)
         torch.dot(losses, weights).backward()
+        static.forget_unused(run, archs)
         mean_rate = math.fsum(rates) / len(rates)
         for group in run.optimizer.param_groups:
             group["lr"] = 1.0 if inside else mean_rate

@@ -14,7 +14,7 @@ import pluggy
 import torch
 
 import nasbench.oneshot
-from nasbench import records
+from nasbench import records, static
 from nasbench.data import Data
 from nasbench.distributed import Share, processes, same, together
 from nasbench.errors import BadInput
@@ -29,6 +29,7 @@ from nasbench.subsets import resolve_subset
 if TYPE_CHECKING:
     from nasbench.budget import Budget
     from nasbench.space import Arch, SearchSpace
+    from nasbench.static import Static
     from nasbench.tables import Table
 
 T = TypeVar("T")
@@ -50,6 +51,8 @@ class Run:
     """The supernet, once `train` has built it."""
     optimizer: torch.optim.Optimizer | None = None
     """The optimizer of `net` in the running stage; a stage that trains makes its own."""
+    static: Static | None = None
+    """The one pass of an iteration's subnets, if `engine.static` asks for it."""
     step: int = 0
     """Index of the current step of the running stage."""
     total_steps: int = 0
@@ -328,9 +331,10 @@ class Run:
     def forward(self, images: torch.Tensor, archs: Any) -> torch.Tensor:
         """Logits [n,B,K] of the supernet at the run's precision."""
         assert self.net is not None, "the supernet has not been built"
-        return self.predict(self.net, images, archs)
+        one_pass = static.prepare(self, archs)
+        return self.predict(self.net, images, archs) if one_pass is None else self.predict(one_pass, images)
 
-    def predict(self, net: torch.nn.Module, *inputs: Any) -> torch.Tensor:
+    def predict(self, net: Callable[..., Any], *inputs: Any) -> torch.Tensor:
         """What a network answers to images [B,C,H,W] and whatever else it takes, at the run's precision."""
         images, *others = inputs
         if self.recipe.engine.precision == "float64":

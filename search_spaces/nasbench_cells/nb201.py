@@ -36,6 +36,7 @@ class NB201(SearchSpace):
     """NAS-Bench-201 at any width, depth, class count and input size."""
 
     name: ClassVar[str] = "nb201"
+    static: ClassVar[bool] = True
 
     channels: int = Field(16, ge=1)
     """Channels of the first group of cells (C)."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench_cells.nb201 import CONV1, CONV3, EDGES, NONE, POOL, SKIP
+from nasbench_cells.nb201_static import static_pass
 from nasbench_cells.operations import average_pool, batch_norm, relu_conv_norm
 
 if TYPE_CHECKING:
@@ -67,7 +68,11 @@ class Edge(nn.Module):
             return x if self.skip.p == 0 else self.skip(x)
         if op == POOL:
             return average_pool(x)
-        return relu_conv_norm(x, (self.conv1x1 if op == CONV1 else self.conv3x3).weight)
+        return relu_conv_norm(x, self.kernel(op))
+
+    def kernel(self, op: int) -> Tensor:
+        """The weight of a convolution, [C,C,k,k]."""
+        return (self.conv1x1 if op == CONV1 else self.conv3x3).weight
 
 
 class Cell(nn.Module):
@@ -145,6 +150,25 @@ class Supernet(nn.Module):
                 else:
                     x = cast(Cell, cell).mix(x, arch)
         return cast(Tensor, self.head(F.relu(batch_norm(x)).mean((2, 3))))
+
+    def static(self, images: Tensor, order: Tensor, ops: tuple[tuple[int, ...], ...]) -> Tensor:
+        """Logits [n,B,K] of n subnets that run each operation once (see `nb201_static.static_pass`)."""
+        return static_pass(self, images, order, ops)
+
+    def used(self, archs: list[Arch]) -> set[str]:
+        """Names of the parameters that the output of one of these subnets depends on."""
+        kernels = {
+            f"edges.{step.edge}.conv{'1x1' if step.op == CONV1 else '3x3'}.weight"
+            for arch in archs
+            for step in live_steps(arch)
+            if step.op in (CONV1, CONV3)
+        }
+        places = [
+            f"groups.{i}.{j}" for i, cells in enumerate(self.groups) for j in range(len(cast(nn.ModuleList, cells)))
+        ]
+        fixed = {"stem.weight", "head.weight", "head.bias"}
+        fixed |= {f"reductions.{i}.{name}.weight" for i in (0, 1) for name in ("conv_a", "conv_b", "shortcut")}
+        return fixed | {f"{place}.{kernel}" for place in places for kernel in kernels}
 
 
 # ---------------------------------------------------------------------- one architecture alone
