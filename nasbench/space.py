@@ -19,6 +19,7 @@ from nasbench.plugins import Plugin
 if TYPE_CHECKING:
     import torch
 
+    from nasbench.drawing import Graph, Layer
     from nasbench.tables import Table
 
 #: One architecture: for each decision, in order, the index of its option.
@@ -63,7 +64,12 @@ class SearchSpace(Plugin):
 
     @abstractmethod
     def build(self, arch: Arch) -> torch.nn.Module:
-        """The stand-alone network of an architecture: images [B,C,H,W] -> logits [B,K]."""
+        """The stand-alone network of an architecture: images [B,C,H,W] -> logits [B,K].
+
+        It may have, for those that train it, an attribute `drop_path`, the share of paths left out in training (the
+        space then has an option of that name), and, where the space's option `auxiliary` is on, a method
+        `with_auxiliary(images)` -> logits and those of an auxiliary head, both [B,K].
+        """
 
     def ground_truth(self, target: str) -> Table | None:
         """The table of true accuracies for a target dataset, or None where none is known."""
@@ -180,6 +186,21 @@ class SearchSpace(Plugin):
                 f"expected a number below {size} or a form like {example!r}."
             )
         return tuple(names.index(words[d]) for d, names in self.choices.items())
+
+    def graphs(self, arch: Arch) -> list[Graph]:
+        """The cells of an architecture, to be drawn; here none, as of a network that is a chain of `layers`."""
+        return []
+
+    def layers(self, arch: Arch) -> list[Layer]:
+        """The layers of an architecture, to be drawn; here the decisions, whose options may be widths."""
+        from nasbench.drawing import Layer
+
+        found = []
+        for (name, options), option in zip(self.choices.items(), arch, strict=True):
+            widths = [int(o) for o in options if o.isdecimal()]
+            size = widths[option] / max(widths) if len(widths) == len(options) else None
+            found.append(Layer(name, options[option], size))
+        return found
 
     def canonical(self, arch: Arch) -> Hashable:
         """A form that is equal for architectures that compute the same; here the architecture itself."""

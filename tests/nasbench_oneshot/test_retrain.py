@@ -15,7 +15,7 @@ from nasbench_cells.nb201 import NB201
 from nasbench_oneshot.calr import decay_ratio
 from nasbench_oneshot.retrain import Retrain
 
-from nasbench import Choice, Run, records
+from nasbench import BadInput, Choice, Run, records
 from nasbench.harness import prepare
 from nasbench.networks import load_network
 from nasbench.recipe import resolve
@@ -136,3 +136,126 @@ def test_seeds_and_stages_share_no_randomness(retrain: Retrained) -> None:
     first, second = ([batch.labels for batch, _ in steps[i : i + 4]] for i in (0, 4))
     assert not torch.cat(first).equal(torch.cat(second))  # each epoch in an order of its own
     assert torch.cat(first).bincount().equal(torch.cat(second).bincount())  # and over every image once
+
+
+# ---------------------------------------------------------------------- what DARTS adds
+
+#: 32x32 images, so that the auxiliary head fits; one reduction to three cells and four channels.
+FINAL = {"channels": 2, "cells": 3, "final_channels": 4, "final_cells": 4, "auxiliary": True}
+RECIPE = {"nesterov": False, "lr": 0.025, "weight_decay": 3e-4, "clip": 0.5, "auxiliary": 0.4, "drop_path": 0.2}
+
+
+def retrain_darts(folder: Path, **options: Any) -> tuple[Run, Any]:
+    sets = {"retrain": {**RECIPE, **options}, "darts": FINAL, "data": {"size": 32}, "engine": {"precision": "float64"}}
+    run, _ = prepare(resolve("spos+retrain", "darts", preset="test", sets=sets), folder)
+    return run, run.plugins["retrain"]
+
+
+@pytest.mark.invariant("retrain", 5)
+def test_the_recipe_of_darts_is_the_plain_loop_with_its_terms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without drop path, which draws: SGD, both losses, clipping, each batch once an epoch in plain PyTorch."""
+    run, plugin = retrain_darts(tmp_path, drop_path=0.0, epochs=2, batch_size=20, augment=["flip", "cutout"])
+    arch, seen = run.space.sample(run.fixed_rng("arch")), []
+    build, batches = type(run.space).build, run.data.training_batch
+    nets: list[Any] = []
+    monkeypatch.setattr(type(run.space), "build", lambda self, arch: nets.append(build(self, arch)) or nets[-1])
+    start: list[Any] = []
+
+    def batch(rows: Any, rng: Any, split: str, kinds: Any) -> Any:
+        assert kinds == ["flip", "cutout"]
+        start.extend([copy.deepcopy(nets[-1])] if not start else [])
+        seen.append(batches(rows, rng, split, kinds))
+        return seen[-1]
+
+    run.data.training_batch = batch  # type: ignore[method-assign, assignment]
+    network = plugin.retrain(run, 0, Choice(arch)).network
+    assert len(seen) == 4
+    net = start[0].train()
+    sgd = torch.optim.SGD(net.parameters(), 0.025, 0.9, weight_decay=3e-4)
+    for step, one in enumerate(seen):
+        sgd.param_groups[0]["lr"] = 0.025 * (1 + math.cos(math.pi * step / 4)) / 2
+        sgd.zero_grad()
+        logits, auxiliary = net.with_auxiliary(one.images.double())
+        (F.cross_entropy(logits, one.labels) + 0.4 * F.cross_entropy(auxiliary, one.labels)).backward()
+        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 0.5)
+        assert norm > 0.5  # it does clip
+        sgd.step()
+    assert close(clone(dict(network.named_parameters())), clone(dict(net.named_parameters())))
+
+
+@pytest.mark.invariant("retrain", 5)
+def test_drop_path_rises_on_a_line_epoch_by_epoch(tmp_path: Path) -> None:
+    run, plugin = retrain_darts(tmp_path, auxiliary=0.0, epochs=4, batch_size=20)
+    shares, predict = [], run.predict
+
+    def watch(net: Any, *inputs: Any) -> Any:
+        shares.append(net.drop_path)
+        return predict(net, *inputs)
+
+    run.predict = watch  # type: ignore[method-assign]
+    plugin.retrain(run, 0, Choice(run.space.sample(run.fixed_rng("arch"))))
+    assert shares == pytest.approx([0, 0, 0.05, 0.05, 0.1, 0.1, 0.15, 0.15])
+
+
+@pytest.mark.invariant("retrain", 6)
+def test_killed_in_the_middle_it_goes_on_with_the_same_paths_dropped(tmp_path: Path) -> None:
+    arch = (0, 4, 3, 1, 2, 5, 1, 4, 3, 0, 4, 5) * 2
+
+    def weights(folder: Path, stop_at: int | None = None) -> Any:
+        run, plugin = retrain_darts(folder, epochs=3, batch_size=20, drop_path=0.5)
+        recipe = run.recipe.model_copy(
+            update={"engine": run.recipe.engine.model_copy(update={"checkpoint_seconds": 0})}
+        )
+        run.recipe, loss, calls = recipe, plugin.loss, []
+
+        def stopping(self: Any, run: Any, batch: Any) -> Any:
+            calls.append(run.step)
+            if run.step == stop_at:
+                raise KeyboardInterrupt
+            return loss(run, batch)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Retrain, "loss", stopping)
+            if stop_at is None:
+                return clone(plugin.retrain(run, 0, Choice(arch)).network.state_dict()), calls
+            with pytest.raises(KeyboardInterrupt):
+                plugin.retrain(run, 0, Choice(arch))
+        return None, calls
+
+    whole, steps = weights(tmp_path / "whole")
+    assert steps == list(range(6))
+    weights(tmp_path / "killed", stop_at=3)
+    resumed, rest = weights(tmp_path / "killed")
+    assert rest == [3, 4, 5]
+    assert same(whole, resumed)
+
+
+@pytest.mark.invariant("retrain", 7)
+def test_the_paper_s_recipe_on_the_darts_space_and_on_nb201() -> None:
+    darts = resolve("darts-v1+retrain", "darts", preset="paper")
+    options = darts.options["retrain"]
+    assert (options["epochs"], options["batch_size"], options["lr"], options["weight_decay"]) == (600, 96, 0.025, 3e-4)
+    assert (options["clip"], options["drop_path"], options["auxiliary"], options["nesterov"]) == (5, 0.2, 0.4, False)
+    assert options["augment"] == ["flip", "crop", "cutout"]
+    space = darts.options["darts"]
+    assert (space["final_channels"], space["final_cells"], space["auxiliary"]) == (36, 20, True)
+    assert resolve("spos+retrain", "nb201", preset="paper").options["retrain"]["epochs"] == 200
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "message"),
+    [
+        ("tiny", {"drop_path": 0.2}, "networks of tiny have no drop path; set it to 0"),
+        ("tiny", {"auxiliary": 0.4}, r"networks of tiny have no auxiliary head here; set it to 0\."),
+        ("darts", {"auxiliary": 0.4}, r"set it to 0, or darts\.auxiliary=true"),
+    ],
+)
+def test_what_a_network_does_not_have_is_refused(tmp_path: Path, space: str, options: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        prepare(resolve("spos+retrain", space, preset="test", sets={"retrain": options}), tmp_path)
+
+
+def test_an_auxiliary_head_that_does_not_fit_is_refused_before_the_search(tmp_path: Path) -> None:
+    sets = {"retrain": {"auxiliary": 0.4}, "darts": {"auxiliary": True}}
+    with pytest.raises(BadInput, match="auxiliary head needs images of 32 to 40 pixels"):
+        prepare(resolve("spos+retrain", "darts", preset="test", sets=sets), tmp_path)
