@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import keyword
 import re
 import shutil
+import sys
 import tempfile
+from importlib.machinery import PathFinder
 from pathlib import Path
 from string import Template
 
@@ -79,6 +80,7 @@ def _module(kind: str, name: str) -> str:
             where = origin(discover(taken)[name])
             raise BadInput(f"There is a {taken} {name!r} already, of {where}; choose another name, such as my-{name}.")
     module = name.replace("-", "_")
-    if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
+    elsewhere = [place for place in sys.path if Path(place).resolve() != Path.cwd()]  # here may lie what becomes it
+    if keyword.iskeyword(module) or module in sys.stdlib_module_names or PathFinder.find_spec(module, elsewhere):
         raise BadInput(f"The package would be named {module}, which Python knows already; try my-{name}.")
     return module

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from nasbench.testing import checks
+from tests.third_party import pip_install, python
 
 FILES = {
     "pyproject.toml": """
@@ -75,25 +72,10 @@ def test_acme_fair(check):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder into which pip has installed the distribution, with no network."""
-    for needed in ("pip", "setuptools"):
-        if importlib.util.find_spec(needed) is None:
-            pytest.skip(f"needs {needed} in this environment")
-    source, site = tmp_path_factory.mktemp("acme-nas"), tmp_path_factory.mktemp("site")
+    source = tmp_path_factory.mktemp("acme-nas")
     for name, content in FILES.items():
         (source / name).write_text(content)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    offline = ["--no-index", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run([*pip, *offline, "--target", str(site), str(source)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return site
-
-
-def python(site: Path, *args: str, cwd: Path) -> str:
-    """What `python -m ARGS` prints where the distribution is installed."""
-    env = {**os.environ, "PYTHONPATH": str(site)}
-    done = subprocess.run([sys.executable, "-m", *args], cwd=cwd, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return pip_install(source, site=tmp_path_factory.mktemp("site"))
 
 
 def test_it_is_listed_with_its_distribution(site: Path, tmp_path: Path) -> None:
