@@ -269,5 +269,5 @@ def stale(out: Path) -> list[Path]:
 
 
 def _wanted(out: Path) -> dict[Path, str]:
-    papers = reported.read(out / "reported")
+    papers = reported.read_all()
     return {out / file_name(key): render(key, rows, papers=papers) for key, rows in tables(read_all(out)).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,37 @@ class Entry(BaseModel):
     space: str
     dataset: str
     metric: str
-    mean: float
+    mean: float | None
+    """Null where the paper prints a bound or a range, which then stands in `about`."""
     std: float | None = None
     unit: str = ""
     params_m: float | None = None
     """Millions of parameters on the same row."""
+    madds_m: float | None = None
+    """Millions of multiply-adds on the same row."""
     setting: dict[str, Any] = {}
     """Switches of the row, as the paper names them."""
+    about: dict[str, Any] = {}
+    """What else is printed with it."""
     source_table: str
     """Where it is printed; a remark may follow in parentheses."""
     in_supplement: bool = True
 
+    @property
+    def source(self) -> str:
+        """Where it is printed, without a remark."""
+        return self.source_table.partition(" (")[0]
+
+    def number(self, digits: int) -> str:
+        """`0.751 ± 0.008`; a bound or a range in the paper's words."""
+        if self.mean is None:
+            return ", ".join(f"{name} {value}" for name, value in self.about.items())
+        spread = "" if self.std is None else f" ± {self.std:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
+
     def text(self, digits: int) -> str:
         """The number and its table: `0.751 ± 0.008 (Table F)`."""
-        spread = "" if self.std is None else f" ± {self.std:.{digits}f}"
-        return f"{self.mean:.{digits}f}{spread} ({self.source_table.partition(' (')[0]})"
+        return f"{self.number(digits)} ({self.source})"
 
 
 class Paper(BaseModel):
@@ -56,22 +73,46 @@ class Paper(BaseModel):
         return next((e for e in self.entries if (e.label, e.space, e.dataset, e.metric) == wanted), None)
 
 
-def read(folder: Path) -> list[Paper]:
-    """The papers of a folder, one YAML file each; none where there is no such folder."""
-    return [_paper(path) for path in sorted(folder.glob("*.yaml"))]
+def installed() -> dict[str, Path]:
+    """The folder of every paper that a distribution registers as `nasbench.papers`, by name."""
+    found = {}
+    for entry in sorted(entry_points(group="nasbench.papers"), key=lambda e: e.name):
+        try:
+            found[entry.name] = Path(entry.load())
+        except Exception as error:
+            raise BadInput(
+                f"The paper {entry.name!r}, registered as {entry.value}, cannot be imported "
+                f"({type(error).__name__}: {error}); mend or uninstall it."
+            ) from error
+    return found
 
 
-def _paper(path: Path) -> Paper:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
-        raise BadInput(f"The reported numbers in {path} cannot be read as YAML.") from None
+def read_all() -> list[Paper]:
+    """The numbers of every installed paper."""
+    return [read(folder) for folder in installed().values()]
+
+
+def read(folder: Path) -> Paper:
+    """The numbers of a paper: `reported.yaml` in its folder. Raises BadInput for a file that does not fit."""
+    path = folder / "reported.yaml"
+    content = read_yaml(path)
     fits = isinstance(content, dict) and content.keys() == Paper.model_fields.keys()
     if not fits or not isinstance(content["entries"], list) or not all(isinstance(e, dict) for e in content["entries"]):
         raise BadInput(f"{path} must map paper and note to text, and entries to a list of reported numbers.")
     # One by one, so that the sentence about a mistake names the entry.
-    entries = [validated(Entry, e, prefix=f"{path.name}: entry {i}: ") for i, e in enumerate(content["entries"], 1)]
-    return validated(Paper, {**content, "entries": entries}, prefix=f"{path.name}: ")
+    where = f"{folder.name}/{path.name}: "
+    entries = [validated(Entry, e, prefix=f"{where}entry {i}: ") for i, e in enumerate(content["entries"], 1)]
+    paper: Paper = validated(Paper, {**content, "entries": entries}, prefix=where)
+    return paper
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file of a paper holds. Raises BadInput if it cannot be read."""
+    try:
+        # libyaml where there is it: a paper has hundreds of numbers
+        return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError):
+        raise BadInput(f"The file {path} of a paper cannot be read as YAML.") from None
 
 
 def find(papers: Iterable[Paper], label: str, space: str, dataset: str, metric: str) -> tuple[Paper, Entry] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,36 @@ import yaml
 from nasbench import BadInput
 from nasbench.leaderboard import REPORTED
 from nasbench.plugins import build_terms, format_label
-from nasbench.reported import Entry, find, read
+from nasbench.reported import Entry, find, installed, read
+from tests.conftest import Install
 
-FOLDER = Path(__file__).parents[1] / "leaderboards" / "reported"
-PAPERS = read(FOLDER)
-LABELS = sorted({entry.label for paper in PAPERS for entry in paper.entries if entry.label})
+PAPERS = {name: read(folder) for name, folder in installed().items()}
+LABELS = sorted({entry.label for paper in PAPERS.values() for entry in paper.entries if entry.label})
 ENTRY = "method: SPOS, space: nb201, dataset: cifar10, metric: top1, mean: 93, source_table: Table A"
 #: What this project calls them.
-NAMES = {"nasbench201": "nb201", "searched_top1_acc": "top1"}
+NAMES = {
+    "nasbench201": "nb201",
+    "mobilenet_proxyless": "mobilenet",
+    "ofa_mobilenetv3": "mobilenetv3",
+    "mobilenet": "mobilenet of 17 layers",
+    "channel_pruning/resnet18": "resnet18",
+    "channel_pruning/vgg16": "vgg16",
+    "top1_acc": "top1",
+    "searched_top1_acc": "top1",
+    "avg_top1_acc": "average_top1",
+    "top5_acc": "top5",
+}
+#: A space whose name says how it is configured.
+SETTINGS = {
+    "darts/small-config": {"config": "small"},
+    "darts/large-config": {"config": "large"},
+    "darts (~0.7M)": {"config": "0.7M"},
+    "darts (8 cells)": {"config": "8 cells"},
+    "dass original": {"config": "the original paper"},
+    **{f"darts/search-space-{i} (8 cells, C=36)": {"variant": f"SS{i}"} for i in (1, 2, 3)},
+}
+ABOUT = {"granularity", "upper_bound", "significant_p05"}
+RANGES = {"range_mflops", "ops_per_2_epochs", "filter_pct_per_2_epochs"}
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -27,17 +50,32 @@ def test_every_label_can_be_built_and_is_canonical(label: str) -> None:
 
 
 def test_the_copy_is_complete_and_unchanged(shared_data: Path) -> None:
+    """Under the names of this project, number by number."""
     original = yaml.safe_load((shared_data.parent / "specs" / "reported.yaml").read_text())["records"]
 
     def plain(entry: dict[str, Any]) -> dict[str, Any]:
-        kept = {k: v for k, v in entry.items() if v is not None and k not in ("system", "table")}
-        kept["source_table"] = kept["source_table"].removeprefix("DynSupernet ")
+        entry = {k: v for k, v in entry.items() if v is not None}
         setting = {k: v for k, v in entry.get("setting", {}).items() if v is not None}
-        return {**kept, **{k: NAMES.get(kept[k], kept[k]) for k in ("space", "metric")}, "setting": setting}
+        for name in ("budget_level", "superclass"):
+            setting |= {name: entry[name]} if name in entry else {}
+        space = entry["space"].removesuffix(" (not stated)")
+        return {
+            **{k: entry.get(k) for k in ("method", "mean", "std", "params_m", "madds_m")},
+            "unit": entry.get("unit", ""),
+            "space": "darts" if space in SETTINGS else NAMES.get(space, space),
+            "dataset": entry["dataset"].partition(" (")[0],
+            "metric": NAMES.get(entry["metric"], entry["metric"]),
+            "setting": {k: v for k, v in setting.items() if k not in RANGES} | SETTINGS.get(space, {}),
+            "about": {k: v for k, v in (entry | setting).items() if k in ABOUT - {*setting} | RANGES},
+            "source_table": re.sub("^(DANCE|MG-DARTS|EAS|DynSupernet) ", "", entry["source_table"]),
+            "in_supplement": entry.get("in_supplement", True),
+        }
 
-    ours = yaml.safe_load((FOLDER / "dynamic_supernet.yaml").read_text())["entries"]
-    mine = [{"setting": {}, **{k: v for k, v in entry.items() if k != "label"}} for entry in ours]
-    assert mine == [plain(entry) for entry in original if entry["system"] == "dynamic_supernet"]
+    assert len(original) == 1011
+    for name, paper in PAPERS.items():
+        theirs = [plain(entry) for entry in original if entry["system"] == name.replace("-", "_")]
+        assert [entry.model_dump(exclude={"label"}) for entry in paper.entries] == theirs
+    assert sum(len(paper.entries) for paper in PAPERS.values()) == len(original)
 
 
 @pytest.mark.parametrize(
@@ -55,22 +93,24 @@ def test_the_copy_is_complete_and_unchanged(shared_data: Path) -> None:
     ],
 )
 def test_what_is_printed_for_a_label(label: str, dataset: str, tau: str | None, top1: str | None) -> None:
-    found = [(find(PAPERS, label, "nb201", dataset, name), digits) for _, name, digits in REPORTED]
+    found = [(find(PAPERS.values(), label, "nb201", dataset, name), digits) for _, name, digits in REPORTED]
     assert [one[1].text(digits) if one else None for one, digits in found] == [tau, top1]
 
 
 def test_numbers_printed_for_one_label_agree() -> None:
     """So that it does not matter which table comes first."""
     seen: dict[Any, Entry] = {}
-    for paper in PAPERS:
+    for paper in PAPERS.values():
         for entry in paper.entries:
             if entry.label:
                 first = seen.setdefault((entry.label, entry.space, entry.dataset, entry.metric), entry)
                 assert (first.mean, first.std) == (entry.mean, entry.std), (first, entry)
 
 
-def test_no_folder_means_no_papers(tmp_path: Path) -> None:
-    assert read(tmp_path / "nowhere") == []
+def test_a_paper_that_cannot_be_imported_is_named(install: Install) -> None:
+    install("press", papers={"press": "no_such_module:HERE"})
+    with pytest.raises(BadInput, match=r"The paper 'press', registered as no_such_module:HERE, cannot be imported"):
+        installed()
 
 
 @pytest.mark.parametrize(
@@ -80,15 +120,15 @@ def test_no_folder_means_no_papers(tmp_path: Path) -> None:
         ("[]", "entries to a list"),
         ("paper: P\nnote: N\nentries: 3", "entries to a list"),
         ("paper: P\nentries: []", "must map paper and note to text"),
-        ("paper: 1\nnote: N\nentries: []", "mine.yaml: paper = 1 does not fit"),
-        (f"paper: P\nnote: N\nentries: [{{{ENTRY}, labl: spos}}]", "did you mean 'mine.yaml: entry 1: label'?"),
-        (f"paper: P\nnote: N\nentries: [{{{ENTRY}, std: .nan}}]", "mine.yaml: entry 1: std = nan does not fit"),
-        ("paper: P\nnote: N\nentries: [{method: SPOS}]", "mine.yaml: entry 1: space = "),
+        ("paper: 1\nnote: N\nentries: []", "reported.yaml: paper = 1 does not fit"),
+        (f"paper: P\nnote: N\nentries: [{{{ENTRY}, labl: spos}}]", "reported.yaml: entry 1: label'?"),
+        (f"paper: P\nnote: N\nentries: [{{{ENTRY}, std: .nan}}]", "reported.yaml: entry 1: std = nan does not fit"),
+        ("paper: P\nnote: N\nentries: [{method: SPOS}]", "reported.yaml: entry 1: space = "),
         ("paper: P\nnote: N\nentries: [3]", "entries to a list"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content: str, sentence: str) -> None:
-    (tmp_path / "mine.yaml").write_text(content)
-    with pytest.raises(BadInput, match=r"mine\.yaml") as caught:
+    (tmp_path / "reported.yaml").write_text(content)
+    with pytest.raises(BadInput, match=r"reported\.yaml") as caught:
         read(tmp_path)
     assert sentence in str(caught.value)

@@ -37,7 +37,7 @@ def leaderboard(
             )
         raise typer.Exit(int(bool(stale)))
     if out is None:
-        typer.echo(boards.render_all(boards.read_all(runs), format, reported.read(runs / "reported")), nl=False)
+        typer.echo(boards.render_all(boards.read_all(runs), format, reported.read_all()), nl=False)
         return
     for path in boards.publish(runs, out):
         typer.echo(f"wrote {path}")
