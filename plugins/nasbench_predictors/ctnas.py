@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ class CTNAS(Method):
     """A comparator learns from looked-up architectures which of two is better. A controller is trained by REINFORCE;
     its reward is the probability that what it draws is better than a baseline, which is replaced by the best drawn.
     The comparator goes on learning, also from those of its own answers that it is surest of."""
+
+    keeps_within: ClassVar[bool] = True
 
     labelled: int = Field(423, ge=2)
     """Architectures looked up to train the comparator."""
@@ -53,7 +55,7 @@ class CTNAS(Method):
     @hookimpl
     def search(self, run: Run) -> list[Choice]:
         assert run.truth is not None
-        pool = [arch for arch in run.truth.architectures() if arch in run.space]
+        pool = [arch for arch in run.truth.architectures() if arch in run.space and run.fits(arch)]
         known = run.fixed_rng("labelled").sample(pool, min(self.labelled, len(pool)))
         accuracies = torch.tensor(run.truth.query(known, "valid", run.recipe.target))
         baseline = tuple(run.stage("search", lambda: self.explore(run, np.array(pool), known, accuracies)))

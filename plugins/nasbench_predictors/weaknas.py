@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -15,6 +15,8 @@ from nasbench_predictors.table import one_hot, refuse
 class WeakNAS(Method):
     """Look up some random architectures; then, again and again, fit a small predictor to all that were looked up, and
     look up a few random ones of those that it ranks highest. Take the best of all."""
+
+    keeps_within: ClassVar[bool] = True
 
     queries: int = Field(200, ge=1)
     """Architectures looked up, each a network trained alone; the paper goes up to 1,000."""
@@ -38,7 +40,7 @@ class WeakNAS(Method):
     @hookimpl
     def search(self, run: Run) -> list[Choice]:
         assert run.truth is not None
-        truth, pool = run.truth, [arch for arch in run.truth.architectures() if arch in run.space]
+        truth, pool = run.truth, [arch for arch in run.truth.architectures() if arch in run.space and run.fits(arch)]
         codes, queries = one_hot(run.space, pool), min(self.queries, len(pool))
 
         def loop() -> list[tuple[Arch, float]]:

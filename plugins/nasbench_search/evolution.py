@@ -20,6 +20,7 @@ class Evolution(Modifier):
     """
 
     calls: ClassVar[frozenset[str]] = CALLS["select"]
+    keeps_within: ClassVar[bool] = True
 
     generations: int = Field(20, ge=1)
     """Generations, the first random one included."""
@@ -53,9 +54,9 @@ class Evolution(Modifier):
         return [Choice(max(found, key=found.__getitem__), selected_on=how)]
 
     def breed(self, run: Run, rng: random.Random, known: dict[Arch, float]) -> list[Arch]:
-        """The next generation: new to the search and, where there is a table, in it."""
+        """The next generation: new to the search, within its limits and, where there is a table, in it."""
         space, children = run.space, dict[Arch, None]()
-        table = [arch for arch in run.truth.architectures() if arch in space] if run.truth is not None else []
+        table = [arch for arch in run.truth.architectures() if arch in space and run.fits(arch)] if run.truth else []
         best = sorted(known, key=known.__getitem__, reverse=True)[: self.parents]
 
         def cross() -> Arch:
@@ -75,6 +76,6 @@ class Evolution(Modifier):
                 if len(children) >= wanted:
                     break
                 child = make()
-                if child not in known and (run.truth is None or child in run.truth):
+                if child not in known and (run.truth is None or child in run.truth) and run.fits(child):
                     children[child] = None
         return list(children)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from nasbench import Choice, Method, Run, hookimpl
@@ -9,6 +11,8 @@ from nasbench import Choice, Method, Run, hookimpl
 
 class RandomSearch(Method):
     """Look up the validation accuracy of so many architectures of the table; take the best."""
+
+    keeps_within: ClassVar[bool] = True
 
     queries: int = Field(100, ge=1)
     """Architectures looked up, each a network trained alone."""
@@ -22,7 +26,7 @@ class RandomSearch(Method):
     @hookimpl
     def search(self, run: Run) -> list[Choice]:
         assert run.truth is not None
-        pool = [arch for arch in run.truth.architectures() if arch in run.space]
+        pool = [arch for arch in run.truth.architectures() if arch in run.space and run.fits(arch)]
         archs = run.queries = run.rng("archs").sample(pool, min(self.queries, len(pool)))
         accuracies = run.truth.query(archs, "valid", run.recipe.target)
         best = max(range(len(archs)), key=accuracies.__getitem__)

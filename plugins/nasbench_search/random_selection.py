@@ -15,13 +15,14 @@ class RandomSelection(Modifier):
     """Score so many random architectures of the recipe's subset with the trained supernet; take the best."""
 
     calls: ClassVar[frozenset[str]] = CALLS["select"]
+    keeps_within: ClassVar[bool] = True
 
     samples: int = Field(1000, ge=1)
     """Architectures scored; the CaLR/MS paper takes 1,000 in the DARTS space."""
 
     @hookimpl
     def select(self, run: Run) -> list[Choice]:
-        pool = run.subset()
+        pool = [arch for arch in run.subset() if run.fits(arch)]
         archs = run.fixed_rng("random-selection").sample(pool, min(self.samples, len(pool)))
         scores = score_all(run, archs, stage="random")
         how = f"supernet validation top-1, best of {len(archs)} random"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from operator import ne
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -17,6 +18,8 @@ class RegularizedEvolution(Method):
 
     The defaults are the NAS-Bench-201 protocol's: population 10, sample 3, 200 cycles.
     """
+
+    keeps_within: ClassVar[bool] = True
 
     population: int = Field(10, ge=1)
     """Architectures alive (P)."""
@@ -36,7 +39,8 @@ class RegularizedEvolution(Method):
     @hookimpl
     def search(self, run: Run) -> list[Choice]:
         assert run.truth is not None
-        rng, table = run.rng("evolution"), [arch for arch in run.truth.architectures() if arch in run.space]
+        rng = run.rng("evolution")
+        table = [arch for arch in run.truth.architectures() if arch in run.space and run.fits(arch)]
         seen: dict[Arch, float] = {}
         alive: deque[Arch] = deque(maxlen=self.population)
         run.queries = []
@@ -53,9 +57,9 @@ class RegularizedEvolution(Method):
         return [Choice(best, selected_on=f"validation top-1 in the table, {self.cycles} queries")]
 
     def mutate(self, run: Run, parent: Arch, table: list[Arch], rng: random.Random) -> Arch:
-        """The parent with one decision changed; where the table does not hold that, the nearest that it does."""
+        """The parent with one decision changed; where that is not in the table or beyond limits, the nearest that is."""
         child = run.space.mutate(parent, rng)
-        if run.truth is not None and child in run.truth:
+        if run.truth is not None and child in run.truth and run.fits(child):
             return child
         others = (arch for arch in table if arch != parent)
         return min(others, key=lambda arch: (sum(map(ne, arch, child)), rng.random()), default=parent)

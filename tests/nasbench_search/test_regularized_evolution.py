@@ -63,7 +63,7 @@ class Evolved:
         clerk, space = Clerk(table or truth()), Watched(allowed=allowed or {})
         recipe = type("Recipe", (), {"target": "digits"})
         run: Any = type("Run", (), {"truth": clerk, "space": space, "recipe": recipe})()
-        run.rng = lambda purpose: python_stream(seed, purpose)
+        run.rng, run.fits = (lambda purpose: python_stream(seed, purpose)), (lambda arch: True)
         (self.choice,) = RegularizedEvolution(**options).search(run)
         self.asked, self.splits, self.mutated = clerk.asked, clerk.splits, space._mutated
         self.valid = dict(zip(self.asked, truth().query(self.asked, "valid", "digits"), strict=True))
