@@ -45,6 +45,12 @@ def run(
     plugin: Plugins = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
     runs: Runs = Path("runs"),
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--retrain", help="Also train what was chosen from scratch, by the preset's recipe: METHOD+retrain."
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Start over, even if the run is finished.")] = False,
     observe: Annotated[
         list[str] | None,
@@ -65,6 +71,7 @@ def run(
     if seed is not None and seed < 0:
         raise BadInput(f"--seed {seed} does not fit: expected 0 or more.")
     settings = recipes.read_config(config) if config else {}
+    method = f"{method} + retrain" if again else method  # the one modifier with a flag of its own
     plan = [
         recipes.resolve(
             method,

@@ -19,6 +19,7 @@ from nasbench import BadInput, Choice, Run, records
 from nasbench.harness import prepare
 from nasbench.networks import load_network
 from nasbench.recipe import resolve
+from tests.command import nasbench
 from tests.conftest import RunTiny
 from tests.nasbench_oneshot.conftest import clone, close, same
 
@@ -259,3 +260,21 @@ def test_an_auxiliary_head_that_does_not_fit_is_refused_before_the_search(tmp_pa
     sets = {"retrain": {"auxiliary": 0.4}, "darts": {"auxiliary": True}}
     with pytest.raises(BadInput, match="auxiliary head needs images of 32 to 40 pixels"):
         prepare(resolve("spos+retrain", "darts", preset="test", sets=sets), tmp_path)
+
+
+def test_the_flag_is_the_modifier(tmp_path: Path) -> None:
+    usual = ["-s", "tiny", "--preset", "test", "--set", "retrain.epochs=1"]
+    first = nasbench("run", "-m", "spos", "--retrain", *usual, cwd=tmp_path)
+    assert first.code == 0, first.err
+    (path,) = tmp_path.glob("runs/*/record.json")
+    record = records.read(path)
+    assert (record["recipe"]["method"], [r["phase"] for r in record["results"]]) == (
+        "spos+retrain[batch_size=50,epochs=1]",
+        ["search", "retrain"],
+    )
+    again = nasbench("run", "-m", "spos+retrain", *usual, cwd=tmp_path)
+    assert again.code == 0
+    assert "finished before" in again.out or path.parent.name in again.out
+    assert len(list(tmp_path.glob("runs/*/record.json"))) == 1
+    twice = nasbench("run", "-m", "spos+retrain", "--retrain", *usual, cwd=tmp_path)
+    assert (twice.code, "'retrain' stands twice" in twice.err) == (2, True)
