@@ -111,6 +111,7 @@ class Store:
         self.last_write = time.monotonic()
 
     def write_step(self, step: int, state: dict[str, Any]) -> None:
+        """Store a checkpoint after so many steps."""
         self.write(f"step-{step:09d}", state)
 
     def clear(self) -> None:

@@ -38,6 +38,7 @@ class Column(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Column:
+        """The column of a text form."""
         dataset, split, epochs, seed = text.split("/")
         return cls(dataset, split, int(epochs), seed)
 

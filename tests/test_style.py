@@ -8,11 +8,15 @@ import pkgutil
 import re
 import subprocess
 import sys
+from functools import cached_property
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
 from nasbench.data import Dataset
+from nasbench.engines import Engine
+from nasbench.hookspecs import Hooks
 from nasbench.plugins import GROUPS, Evaluator, Method, Modifier, Observer, discover
 from nasbench.space import SearchSpace
 
@@ -61,6 +65,27 @@ def test_public_things_have_docstrings() -> None:
             bare += [] if loaded.__doc__ else [loaded.__name__]
             for label, thing in vars(loaded).items():
                 public = not label.startswith("_") and getattr(thing, "__module__", None) == loaded.__name__
-                if public and (inspect.isclass(thing) or inspect.isfunction(thing)) and not inspect.getdoc(thing):
-                    bare.append(f"{loaded.__name__}.{label}")
+                if not public or not (inspect.isclass(thing) or inspect.isfunction(thing)):
+                    continue
+                bare += [] if inspect.getdoc(thing) else [f"{loaded.__name__}.{label}"]
+                for name in methods_without_docstring(thing) if inspect.isclass(thing) else ():
+                    bare.append(f"{loaded.__name__}.{label}.{name}")
     assert not bare
+
+
+def methods_without_docstring(cls: type) -> list[str]:
+    """Public methods and properties of a class, without those documented elsewhere.
+
+    A hook is by its specification, a method that overrides by its base, what torch calls by torch, and a
+    check of the conformance suite has a sentence for a name.
+    """
+    elsewhere = {"forward", "state_dict", "load_state_dict", *vars(Hooks), *vars(Engine)}
+    elsewhere |= {name for base in cls.__mro__[1:] for name in vars(base)}
+    return [
+        name
+        for name, thing in vars(cls).items()
+        if isinstance(thing, FunctionType | property | cached_property | classmethod | staticmethod)
+        and not name.startswith(("_", "check_"))
+        and name not in elsewhere
+        and not thing.__doc__
+    ]

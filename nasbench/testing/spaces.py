@@ -103,6 +103,7 @@ class SpaceSuite(Suite):
         require(same, "Initialise the supernet from torch's generator alone: equal seeds gave other weights.")
 
     def supernet(self) -> tuple[Any, Any]:
+        """A supernet, made with one seed, and six images [6,C,H,W]."""
         import torch
 
         with torch.random.fork_rng(devices=[]):

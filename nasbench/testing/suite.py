@@ -25,6 +25,7 @@ class Suite:
 
     @cached_property
     def cls(self) -> type[Plugin]:
+        """The plugin's class."""
         return load(self.kind, self.name)
 
     def labels(self) -> list[str]:

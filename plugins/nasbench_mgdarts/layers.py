@@ -70,6 +70,7 @@ class Filters(nn.Module):
         )
 
     def cut(self, outputs: Tensor) -> Cuts:
+        """For each weight of the layer without what is cut, which part of the old one it is."""
         names = [name for name in ("beta", "alive") if getattr(self, name) is not None]
         names += [f"norm.{name}" for name in ("weight", "bias", "running_mean", "running_var")]
         return dict.fromkeys(names, outputs)
@@ -93,6 +94,7 @@ class Kernel(nn.Module):
         return F.conv2d(x, weight, None, self.stride, cast(Any, self.padding), self.dilation, groups)
 
     def cut(self, index: Any) -> Cuts:
+        """For each weight of the layer without what is cut, which part of the old one it is."""
         return {"weight": index, "mask": index}
 
 
@@ -121,6 +123,7 @@ class Conv(nn.Module):
         return [depth, point] if inputs is None else [depth[inputs], point[:, inputs]]
 
     def cut(self, inputs: Tensor, outputs: Tensor) -> Cuts:
+        """For each weight of the layer without what is cut, which part of the old one it is."""
         parts = {
             "depth": self.depth.cut(inputs),
             "point": self.point.cut((outputs[:, None], inputs)),
@@ -150,6 +153,7 @@ class SepConv(nn.Module):
         return [*self.first.live(), *self.second.live(self.first.filters.mask)]
 
     def cut(self, inputs: Tensor, outputs: Tensor, middle: Tensor) -> Cuts:
+        """For each weight of the layer without what is cut, which part of the old one it is."""
         halves = {"first": self.first.cut(inputs, middle), "second": self.second.cut(middle, outputs)}
         return {f"{half}.{name}": index for half, cuts in halves.items() for name, index in cuts.items()}
 
@@ -179,6 +183,7 @@ class Reduce(nn.Module):
         return 0 if self.even is None else len(self.even.weight)
 
     def cut(self, inputs: Tensor, outputs: Tensor) -> Cuts:
+        """For each weight of the layer without what is cut, which part of the old one it is."""
         count = self.even_count
         first, second = outputs[outputs < count], outputs[outputs >= count] - count
         cuts: Cuts = {"even.weight": (first[:, None], inputs)} if len(first) else {}
@@ -203,6 +208,7 @@ class Point(nn.Module):
         return self.filters
 
     def cut(self, inputs: Tensor, outputs: Tensor) -> Cuts:
+        """For each weight of the layer without what is cut, which part of the old one it is."""
         cuts: Cuts = {"conv.weight": (outputs[:, None], inputs)}
         return cuts | {f"filters.{name}": index for name, index in self.filters.cut(outputs).items()}
 
@@ -225,6 +231,7 @@ class Plain(nn.Module):
         return x if scale is None else x * scale
 
     def cut(self, inputs: Tensor, outputs: Tensor) -> Cuts:
+        """For each weight of the layer without what is cut, which part of the old one it is."""
         return {}
 
 
