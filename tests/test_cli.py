@@ -32,6 +32,7 @@ COMMANDS = [
     "specialize",
     "verify",
     "check",
+    "new",
     "data",
     "data list",
     "data add",
