@@ -57,7 +57,7 @@ class RegularizedEvolution(Method):
         return [Choice(best, selected_on=f"validation top-1 in the table, {self.cycles} queries")]
 
     def mutate(self, run: Run, parent: Arch, table: list[Arch], rng: random.Random) -> Arch:
-        """The parent with one decision changed; where that is not in the table or beyond limits, the nearest that is."""
+        """The parent with one decision changed; where that is not in the table within limits, the nearest that is."""
         child = run.space.mutate(parent, rng)
         if run.truth is not None and child in run.truth and run.fits(child):
             return child
