@@ -210,6 +210,11 @@ def test_selection_and_retraining() -> None:
         "batch_size": 256,
         "lr": 0.1,
         "weight_decay": 5e-4,
+        "nesterov": True,
+        "clip": None,
+        "augment": None,
+        "drop_path": 0,
+        "auxiliary": 0,
         "scheduler": "cosine",
     }
     assert paper("spos+random").options["random"] == {"samples": 1000}
