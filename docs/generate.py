@@ -25,6 +25,8 @@ def hooks() -> str:
         "`api: ClassVar[int]`; one that says nothing is written for version 1. A plugin for another version is refused "
         "with a sentence; a hook that is to go first warns for a while where it is implemented.",
         "",
+        "What changed: version 1 is the first.",
+        "",
         "What each default calls, so that a plugin which answers it can declare in `calls` what it still calls:",
         "",
         *(f"- `{name}`: {', '.join(f'`{c}`' for c in sorted(called))}" for name, called in hookspecs.CALLS.items()),

@@ -143,7 +143,7 @@ class Recipe(Settings):
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: Any) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
-        nothing = {"plugin_files": {}, "select": {"within": []}}  # as before there were these
+        nothing: dict[str, Any] = {"plugin_files": {}, "select": {"within": []}}  # as before there were these
         return {k: v for k, v in values.items() if k not in nothing or v != nothing[k]}
 
 

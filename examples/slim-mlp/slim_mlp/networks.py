@@ -35,5 +35,6 @@ class Supernet(nn.Module):
     def subnet(self, x: Tensor, arch: Arch) -> Tensor:
         """Logits [B,K] of one architecture."""
         for i, (layer, units) in enumerate(zip(self.layers, self.space.sizes(arch)[1:], strict=True)):
+            assert isinstance(layer, nn.Linear)
             x = F.linear(torch.relu(x) if i else x, layer.weight[:units, : x.shape[1]], layer.bias[:units])
         return x
