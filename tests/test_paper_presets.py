@@ -53,6 +53,8 @@ def calr(steps: int) -> dict[Arch, tuple[float, float, float]]:
 
 #: Packages whose methods have numbers of their own below.
 HERE = ("nasbench_oneshot", "nasbench_search")
+#: And those that train no supernet: they have no step with a loss.
+UNTRAINED = ("nasbench_zerocost", "nasbench_predictors")
 SPOS, FAIRNAS, FSNAS = 250 * EPOCH, 200 * EPOCH, 300 * EPOCH
 TRAINED = {
     "spos": Paper([97_750], cosine(SPOS), 1, 5.0),
@@ -196,6 +198,27 @@ def test_searches_on_the_table(method: str, queries: int, tmp_path: Path) -> Non
     assert curve["n"] == queries
 
 
+@pytest.mark.parametrize("method", ["synflow", "snip", "grasp", "jacob-cov", "naswot", "zico", "params", "madds"])
+def test_an_untrained_network_is_judged_at_full_size(method: str, tmp_path: Path) -> None:
+    run, _ = prepare(paper(method), tmp_path)
+    assert run.space.cost(LARGE)["params"] == 1_531_546
+    assert len(run.subset()) == 327
+    assert getattr(run.plugins[method], "batch_size", 64) == (128 if method == "naswot" else 64)
+    small, large = run.stage("score", lambda: run.hook.score(run=run, archs=[SMALL, LARGE]))
+    assert -math.inf < small < large or method in ("snip", "grasp")  # these need not prefer the larger
+    assert math.isfinite(large)
+
+
+def test_the_paper_settings_of_what_trains_no_supernet() -> None:
+    weak = paper("weaknas").options["weaknas"]
+    assert (weak["initial"], weak["batch"], weak["top"], weak["queries"]) == (100, 10, 100, 1000)
+    assert (weak["predictor"], weak["hidden"], weak["iterations"]) == ("mlp", [1000] * 4, 100)
+    contrastive = paper("ctnas").options["ctnas"]
+    assert (contrastive["labelled"], contrastive["iterations"], contrastive["width"]) == (423, 10_000, 128)
+    perturbed = paper("zero-cost-pt").options["zero-cost-pt"]
+    assert (perturbed["candidates"], perturbed["validation_batches"]) == (10, 100)
+
+
 def test_selection_and_retraining() -> None:
     options = paper("spos+evolution+retrain").options
     assert options["evolution"] == {
@@ -243,7 +266,7 @@ def test_two_steps_of_retraining_at_full_size(tmp_path: Path, monkeypatch: pytes
     assert all(math.isfinite(loss) for loss in watch.losses)
 
 
-OTHERS = [name for name, entry in discover("method").items() if not entry.value.startswith(HERE)]
+OTHERS = [name for name, entry in discover("method").items() if not entry.value.startswith(HERE + UNTRAINED)]
 
 
 @pytest.mark.parametrize("method", OTHERS)
