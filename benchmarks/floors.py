@@ -5,6 +5,9 @@
 The operations' floor divides the multiply-adds of a mean subnet (forward once, backward twice) by the rate of a
 large matrix product; the bytes' floor divides what must be read and written by the rate of a large copy. Each
 operation is charged for its inputs and outputs once forward and twice backward, as if nothing stayed in a cache.
+
+The third floor is that of torch's own kernels: those of an operation, forward and backward, called in a bare loop with
+no autograd and no Python around them, beside what the operation adds to a step of the engine and of the reference.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ import statistics
 import time
 from collections.abc import Callable
 
+import reference
 import torch
 import torch.nn.functional as F
 from nasbench_cells.nb201 import CONV1, CONV3, NB201, POOL, SKIP
 from nasbench_cells.nb201_networks import live_steps
 
 from nasbench import Arch
+from nasbench.machine import keep_freed_memory
 
 BATCH = 64
 
@@ -74,7 +79,56 @@ def step_seconds(space: NB201, archs: list[Arch], low: bool) -> float:
     return statistics.fmean(times[4:])
 
 
+def kernel_seconds(channels: int, side: int, kernel: int, count: int = 15) -> float:
+    """Time of the kernels of one ReLU-convolution-norm, the mean of a chain, forward and then backward."""
+    aten, pad = torch.ops.aten, kernel // 2
+    layout = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
+    weight = torch.randn(channels, channels, kernel, kernel).to(**layout)
+    images = torch.randn(BATCH, channels, side, side).to(**layout)
+
+    def call() -> None:
+        x, kept = images, []
+        for _ in range(count):
+            a = F.relu(x)
+            b = F.conv2d(a, weight, None, 1, pad)
+            x, mean, scale = aten.native_batch_norm(b, None, None, None, None, True, 0.1, 1e-5)
+            kept.append((a, b, mean, scale))
+        g = x
+        for a, b, mean, scale in reversed(kept):
+            none = [True, False, False]
+            g = aten.native_batch_norm_backward(g, b, None, None, None, mean, scale, True, 1e-5, none)[0]
+            sizes = ([1, 1], [pad, pad], [1, 1], False, [0, 0], 1, [True, True, False])
+            g = aten.convolution_backward(g, a, weight, None, *sizes)[0]
+            g = aten.threshold_backward(g, a, 0)
+
+    return seconds(call, 2.0) / count
+
+
+def reference_seconds(arch: Arch) -> float:
+    """The plain reference's forward and backward pass."""
+    net, images, labels = reference.Supernet(16, 5), torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % 10
+    return seconds(lambda: F.cross_entropy(net(images, arch), labels).backward(), 2.0)
+
+
+def kernels_floor(space: NB201) -> None:
+    """What one operation on the last edge of each of the 15 cells adds to a step, beside its kernels alone."""
+    empty, count = (0, 0, 0, SKIP, 0, 0), 3 * space.cells
+    engine, plain = step_seconds(space, [empty] * 28, low=True), reference_seconds(empty)
+    for op, name, kernel in ((CONV3, "3x3 convolution", 3), (CONV1, "1x1 convolution", 1), (POOL, "pooling", None)):
+        arch = (0, 0, 0, op, 0, 0)
+        ours, theirs = step_seconds(space, [arch] * 28, low=True) - engine, reference_seconds(arch) - plain
+        stages = [(space.channels << i, space.image[1] >> i) for i in range(3)]
+        line = (
+            f"{name}: reference {1e3 * theirs / count:.2f} ms, engine {1e3 * ours / count:.2f} ms, {theirs / ours:.1f}"
+        )
+        if kernel:
+            alone = statistics.fmean(kernel_seconds(c, side, kernel) for c, side in stages)
+            line += f"; kernels alone {1e3 * alone:.2f} ms, {theirs / count / alone:.1f}"
+        print(line)
+
+
 def main() -> None:
+    keep_freed_memory()
     space, rng = NB201(), random.Random(0)
     archs = [space.sample(rng) for _ in range(64)]
     madds = statistics.fmean(space.cost(arch)["madds"] for arch in archs)
@@ -90,6 +144,7 @@ def main() -> None:
             f"{dtype}: matrix product {rate / 1e9:.0f} G multiply-adds/s; a step of {BATCH}: operations' floor "
             f"{1e3 * operations:.0f} ms, bytes' floor {1e3 * moved:.0f} ms, measured {1e3 * measured:.0f} ms"
         )
+    kernels_floor(space)
 
 
 if __name__ == "__main__":
