@@ -243,6 +243,13 @@ def test_the_paper_s_recipe_on_the_darts_space_and_on_nb201() -> None:
     assert resolve("spos+retrain", "nb201", preset="paper").options["retrain"]["epochs"] == 200
 
 
+def test_table_b_is_the_preset_paper_with_a_shorter_retraining() -> None:
+    for method in ("spos", "spos+calr+ms", "fairnas", "fairnas+calr", "fairnas+ms"):
+        recipe = resolve(f"{method}+retrain[epochs=200]", "darts", preset="paper")
+        assert (recipe.train.epochs, recipe.score.subset, recipe.dataset) == (50, "random:1000", "cifar10")
+        assert recipe.options["retrain"]["epochs"] == 200
+
+
 @pytest.mark.parametrize(
     ("space", "options", "message"),
     [
