@@ -104,19 +104,34 @@ def plan(matrix: Matrix, runs: Path, device: str = "cpu") -> list[Job]:
         where = " ".join(filter(None, (space, dataset, preset)))
         try:
             recipe = resolve(method, space, dataset=dataset, preset=preset, device=device, sets=sets)
-            run, _ = prepare(recipe, runs)
         except BadInput as error:
             jobs += [Job(method, seed, where, state="refused", why=str(error)) for seed in seeds]
             continue
-        for seed in seeds:
-            seeded = run.recipe.model_copy(update={"seed": seed})
-            folder = runs / records.folder_name(seeded, records.identity(seeded, run.data.content_hash))
-            job = Job(method, seed, where, recipe.model_copy(update={"seed": seed}), folder)
-            if (folder / "record.json").is_file():
-                job.state, job.seconds = "done", _seconds(records.read(folder / "record.json"))
-            else:
-                job.seconds = known.get(_kind(seeded.model_dump(mode="json"), run.data.content_hash))
-            jobs.append(job)
+        jobs += jobs_of(recipe, method, where, seeds, runs, known)
+    return jobs
+
+
+def jobs_of(
+    recipe: Recipe, label: str, where: str, seeds: list[int], runs: Path, known: dict[str, float] | None = None
+) -> list[Job]:
+    """The runs of one recipe, one for each seed: refused with the reason, done, or waiting.
+
+    `known` says how long runs took, by their kind.
+    """
+    try:
+        run, _ = prepare(recipe, runs)
+    except BadInput as error:
+        return [Job(label, seed, where, state="refused", why=str(error)) for seed in seeds]
+    jobs = []
+    for seed in seeds:
+        seeded = run.recipe.model_copy(update={"seed": seed})
+        folder = runs / records.folder_name(seeded, records.identity(seeded, run.data.content_hash))
+        job = Job(label, seed, where, recipe.model_copy(update={"seed": seed}), folder)
+        if (folder / "record.json").is_file():
+            job.state, job.seconds = "done", _seconds(records.read(folder / "record.json"))
+        else:
+            job.seconds = (known or {}).get(_kind(seeded.model_dump(mode="json"), run.data.content_hash))
+        jobs.append(job)
     return jobs
 
 

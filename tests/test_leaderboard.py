@@ -14,7 +14,6 @@ from nasbench import BadInput, records
 from nasbench.leaderboard import file_name, publish, read_all, render, render_all, stale, tables
 from nasbench.reported import Entry, Paper
 from tests.boards import made, result, written
-from tests.command import nasbench
 from tests.conftest import Install, Record, RunTiny
 
 

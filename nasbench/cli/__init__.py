@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 # isort: off - the verbs register themselves, and help shows them in this order
-from nasbench.cli import comparing, data, looking, making, running  # noqa: F401
+from nasbench.cli import comparing, data, looking, making, picturing, reproducing, running  # noqa: F401
 
 # isort: on
 from nasbench.cli.options import app, one_line

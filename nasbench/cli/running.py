@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from nasbench.cli.options import (
     examples,
 )
 from nasbench.errors import BadInput, unknown
+
+if TYPE_CHECKING:
+    from nasbench.sweep import Job
 
 
 @app.command(
@@ -134,27 +137,40 @@ def sweep(
 
     The same command goes on where it was. A run that fails does not stop the others; the exit code is then 1.
     """
+    check_engine(engine, workers)
+    from nasbench import sweep as sweeps
+
+    jobs = sweeps.plan(sweeps.read(file), runs, device)
+    if carry_out(jobs, runs, engine, workers, device, dry_run):
+        raise typer.Exit(1)
+
+
+def check_engine(engine: str, workers: int | None) -> None:
+    """Refuse an engine that there is not, and a number of runs at once that is none."""
     if workers is not None and workers < 1:
         raise BadInput(f"--workers {workers} does not fit: expected 1 or more.")
-    from nasbench import engines
-    from nasbench import sweep as sweeps
+    from nasbench.engines import ENGINES
+
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+
+
+def carry_out(jobs: list[Job], runs: Path, engine: str, workers: int | None, device: str, dry_run: bool) -> bool:
+    """Do what waits and follow it in a table, or show that table alone. Whether a run failed."""
+    from nasbench import engines, sweep
     from nasbench.machine import cores, gpus
     from nasbench.sweep_table import SweepTable
 
-    if engine not in engines.ENGINES:
-        raise unknown("engine", engine, engines.ENGINES)
-    matrix = sweeps.read(file)
-    jobs = sweeps.plan(matrix, runs, device)
     threads = max((job.recipe.engine.threads or 1 for job in jobs if job.recipe), default=1)
     count = gpus() if device != "cpu" else 0
     slots = workers or count or max(1, cores() // threads)
     table = SweepTable(jobs, slots if engine == "local" else None)
     if dry_run:
         table.show()
-        return
+        return False
     with table:
-        sweeps.execute(jobs, engines.make(engine, runs, slots, count), look=table.look)
-    raise typer.Exit(int(any(job.state == "failed" for job in jobs)))
+        sweep.execute(jobs, engines.make(engine, runs, slots, count), look=table.look)
+    return any(job.state == "failed" for job in jobs)
 
 
 @app.command(
