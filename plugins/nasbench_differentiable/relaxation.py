@@ -111,6 +111,15 @@ class Relaxed(Mixed):
     arch_weight_decay: float = Field(1e-3, ge=0)
     """L2 decay of the architecture parameters."""
 
+    @hookimpl
+    def refuse(self, run: Run) -> str | None:
+        if len(run.space.choices) > len(run.space.relaxed) > 0:
+            return (
+                f"{run.recipe.method} looks for the heaviest operation of an edge, and in this variant of "
+                f"{run.recipe.space} an edge has any number; that is for methods that prune."
+            )
+        return super().refuse(run)
+
     def architecture_gradient(self, run: Run, batch: Batch) -> list[Tensor] | None:
         """The gradient for alpha, or None to let it rest; by default that of the validation loss."""
         return gradient(loss(run, validation_batch(run), self.mixture(run, "valid")), self._alphas)

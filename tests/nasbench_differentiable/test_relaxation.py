@@ -101,6 +101,12 @@ def test_what_is_about_single_subnets_is_refused_for_mixtures(train: Train, modi
         train(f"darts-v1+{modifier}")
 
 
+@pytest.mark.parametrize("method", ["darts-v1", "gdas", "setn"])
+def test_edges_with_any_number_of_operations_are_for_methods_that_prune(begin: Train, method: str) -> None:
+    with pytest.raises(BadInput, match="in this variant of darts an edge has any number"):
+        begin(method, "darts", darts={"variant": "free"})
+
+
 @pytest.mark.parametrize("method", ["setn", "enas", "random-ws"])
 def test_what_is_about_single_subnets_works_with_them(train: Train, method: str) -> None:
     trained = train(f"{method}+calr+ms", train={"epochs": 1})
