@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import os
 import platform
 import shutil
@@ -19,7 +20,7 @@ from nasbench import plugin_files, records
 from nasbench.data import Data, load_images
 from nasbench.distributed import rank, start, together
 from nasbench.errors import BadInput
-from nasbench.files import drop_half_written, lock, write_atomic
+from nasbench.files import drop_half_written, dump_json, lock, write_atomic
 from nasbench.machine import cpu_name, keep_freed_memory, peak_memory, resolve_engine
 from nasbench.networks import save_files
 from nasbench.plugins import build, load
@@ -96,6 +97,8 @@ def _execute(run: Run, key: str) -> dict[str, Any]:
     run.hook.run_started(run=run)
     choices: list[Choice] = run.hook.search(run=run)
     metrics = [m for answer in run.hook.evaluate(run=run, choices=choices) for m in answer]
+    if run.scores:
+        write_atomic(run.folder / "scores.json", dump_json(scores(run)))
     return {
         "format": records.FORMAT,
         "id": key,
@@ -106,6 +109,18 @@ def _execute(run: Run, key: str) -> dict[str, Any]:
         "results": [result(run, i, choice, metrics) for i, choice in enumerate(choices)],
         "measured": _measured(run),
     }
+
+
+def scores(run: Run) -> dict[str, list[Any]]:
+    """What the run said of each architecture it ranked, column by column: a picture needs that, a table does not.
+
+    `true`, the test accuracy in the table, stands beside `arch` and `score` where there is ground truth; a score
+    that is not finite is null.
+    """
+    archs = [arch for arch in run.scores if run.truth is None or arch in run.truth]
+    said = [run.scores[arch] if math.isfinite(run.scores[arch]) else None for arch in archs]
+    truth = {"true": run.truth.query(archs, "test", run.recipe.target)} if run.truth else {}
+    return {"arch": [run.space.format(arch) for arch in archs], "score": said, **truth}
 
 
 def result(run: Run, index: int, choice: Choice, metrics: list[Metric], folder: Path | None = None) -> dict[str, Any]:

@@ -188,11 +188,11 @@ class SearchSpace(Plugin):
         return tuple(names.index(words[d]) for d, names in self.choices.items())
 
     def graphs(self, arch: Arch) -> list[Graph]:
-        """The cells of an architecture, to be drawn; here none, as of a network that is a chain of `layers`."""
+        """The cells of an architecture, to be drawn; here none, as of a network that is a `chain`."""
         return []
 
-    def layers(self, arch: Arch) -> list[Layer]:
-        """The layers of an architecture, to be drawn; here the decisions, whose options may be widths."""
+    def chain(self, arch: Arch) -> list[Layer]:
+        """The layers of an architecture one after the other, to be drawn; here the decisions, widths with their share."""
         from nasbench.drawing import Layer
 
         found = []

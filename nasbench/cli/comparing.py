@@ -1,4 +1,4 @@
-"""Verbs that make something of records: leaderboard, compare, plot."""
+"""Verbs that make tables of records: leaderboard, compare."""
 
 from __future__ import annotations
 
@@ -64,20 +64,3 @@ def compare(
 
     for one in compared(read_all(runs), a, b, metric):
         show.comparison(one)
-
-
-@app.command(epilog=examples("nasbench plot", "nasbench plot --runs leaderboards --out leaderboards --x params"))
-def plot(
-    runs: Runs = Path("runs"),
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the pictures go, as SVG.")] = Path("plots"),
-    x: Annotated[str, typer.Option(metavar="NAME", help="What to draw against: madds, params.")] = "madds",
-    y: Annotated[str, typer.Option(metavar="NAME", help="What to draw: top1, retention.")] = "top1",
-) -> None:
-    """Draw accuracy against cost, a picture for each table.
-
-    A curve is a method in one phase, its points the budgets, its bars the spread over seeds.
-    """
-    from nasbench.plot import plot as drawn
-
-    for path in drawn(runs, out, x, y):
-        typer.echo(f"wrote {path}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeAlias
 from pydantic import Field
 
 from nasbench import Arch, BadInput, SearchSpace, hookimpl
+from nasbench.drawing import Edge, Graph
 
 if TYPE_CHECKING:
     import torch
@@ -160,6 +161,22 @@ class DARTS(SearchSpace):
                     structure[EDGES.index((source, node))] = next(rest) + 1
             pairwise.append(tuple(structure))
         return pairwise
+
+    def graphs(self, arch: Arch) -> list[Graph]:
+        """The cells of both types, or every cell; what computes nothing is not drawn."""
+        nodes = ("cell k-2", "cell k-1", *map(str, NODES))
+        return [
+            Graph(
+                f"{kind} cell; its output joins {NODES[0]} to {NODES[-1]}",
+                nodes,
+                [
+                    Edge(nodes[source], nodes[target], OPERATIONS[op])
+                    for (source, target), op in zip(self.edges, structure, strict=True)
+                    if op != NONE
+                ],
+            )
+            for kind, structure in zip(self.types, self.structures(arch), strict=True)
+        ]
 
     def architecture(self, structures: Sequence[Structure]) -> Arch:
         """The architecture with these structures. Raises BadInput where SS1 does not hold it."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from nasbench import Arch, BadInput, SearchSpace, hookimpl
+from nasbench.drawing import Edge, Graph
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +76,16 @@ class NB201(SearchSpace):
             if name not in OPERATIONS:
                 raise BadInput(f"Unknown operation {name!r} in {text!r}; known: {', '.join(OPERATIONS)}.")
         return tuple(OPERATIONS.index(name) for name in match.groups())
+
+    def graphs(self, arch: Arch) -> list[Graph]:
+        """The cell; what computes nothing is not drawn."""
+        nodes = ("input", "1", "2", "output")
+        edges = [
+            Edge(nodes[source], nodes[target], OPERATIONS[op])
+            for (source, target), op in zip(EDGES, arch, strict=True)
+            if op != NONE
+        ]
+        return [Graph("cell", nodes, edges)]
 
     def canonical(self, arch: Arch, rule: Literal["benchmark", "reduced"] = "reduced") -> Any:
         """A form that is equal for cells that compute the same.

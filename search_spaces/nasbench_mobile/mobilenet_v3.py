@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from nasbench import Arch, BadInput, SearchSpace
+from nasbench.drawing import Layer
 from nasbench_mobile.inverted_residual import Place, make_divisible
 
 if TYPE_CHECKING:
@@ -108,6 +109,13 @@ class MobileNetV3(SearchSpace):
         """The blocks that an architecture has: place, option of the kernel size, option of the expansion ratio."""
         n = UNITS * BLOCKS
         return [(i, arch[i], arch[n + i]) for i in range(n) if i % BLOCKS < DEPTHS[arch[2 * n + i // BLOCKS]]]
+
+    def chain(self, arch: Arch) -> list[Layer]:
+        """The blocks that the architecture has, named by unit and block."""
+        return [
+            Layer(f"{i // BLOCKS + 1}.{i % BLOCKS + 1}", f"k{KERNELS[k]} e{EXPANSIONS[e]}")
+            for i, k, e in self.blocks(arch)
+        ]
 
     def cost(self, arch: Arch) -> dict[str, int]:
         parts = [self.fixed_cost, *(self._block_costs[i][k][e] for i, k, e in self.blocks(arch))]
