@@ -6,10 +6,9 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from nasbench_cells.darts import DARTS
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr
 
 from nasbench import Choice, Method, Run, hookimpl
-from nasbench.budget import Budget
 from nasbench_mgdarts.adaptive import AdaptivePruning
 from nasbench_mgdarts.align import Align
 from nasbench_mgdarts.final import architecture, final_network, one_operation_an_edge
@@ -26,9 +25,6 @@ class MGDARTS(Reported, AdaptivePruning, Method):
 
     calls: ClassVar[frozenset[str]] = frozenset({"next_batch", "prepare_batch", "compute_loss"})
 
-    target: str = "params=2.2M"
-    """Fine-tuning ends when the found network has at most so many non-zero parameters: params=N, or keep=R of the
-    super-net's."""
     stages: Literal[1, 3] = 3
     """Sub-nets that the super-net is searched in, divided at the reduction cells; 1 searches it whole (Table IV)."""
     stage_share: float = Field(0.3, gt=0, lt=1)
@@ -47,18 +43,11 @@ class MGDARTS(Reported, AdaptivePruning, Method):
     """Start batch statistics and shifts anew whenever filters are cut out, as the paper's code does."""
     _small_enough: bool = PrivateAttr(False)
 
-    @field_validator("target")
-    @classmethod
-    def _readable(cls, target: str) -> str:
-        return str(Budget.parse(target))
-
     @hookimpl
     def refuse(self, run: Run) -> str | None:
-        return self.refuse_space(run) or (
-            "mg-darts.target counts parameters; write params=2.2M or keep=0.2."
-            if Budget.parse(self.target).name == "madds"
-            else None
-        )
+        if run.recipe.train.schedule != "constant":
+            return "mg-darts trains at a constant rate until it is small enough; set train.schedule=constant."
+        return self.refuse_space(run)
 
     # ------------------------------------------------------------------ Algorithm 2
 
@@ -67,8 +56,7 @@ class MGDARTS(Reported, AdaptivePruning, Method):
         space = run.space
         assert isinstance(space, DARTS)
         whole = self.supernet(space, space.cells)
-        limit = Budget.parse(self.target)
-        most = limit.value if limit.name == "params" else limit.value * self.found(whole).sizes()[0]
+        most = self.most_parameters(self.found(whole).sizes()[0])
         sub_nets = [space.cells // 3, 2 * space.cells // 3, space.cells] if self.stages == 3 else [space.cells]
         del whole
         with run.seeded("init"):

@@ -153,11 +153,12 @@ class SearchNet(nn.Module):
             nn.Linear(features, space.classes) if whole else StageHead(features, place.size, space.classes, head)
         )
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, gates: list[Tensor] | None = None) -> Tensor:
+        """Logits; `gates`, [14,7] for each structure, stand in for M(s(alpha))."""
         older, last = through_stem(self.stem, images)
-        gates = [s.gates() if "op" in self.search else None for s in self.structures_()]
+        own = [s.gates() if "op" in self.search else None for s in self.structures_()]
         for cell in self.cells_():
-            older, last = last, cell(older, last, gates[self.kind_of(cell)])
+            older, last = last, cell(older, last, (gates or own)[self.kind_of(cell)])
         return cast(Tensor, self.head(last.mean((2, 3)) if isinstance(self.head, nn.Linear) else last))
 
     def cells_(self) -> list[Cell]:
@@ -200,7 +201,10 @@ class SearchNet(nn.Module):
 
     def grown(self, count: int) -> SearchNet:
         """This net with the first `count` cells of the space, the new ones whole, and a new head."""
-        shapes = [*self.structure(), *full_shapes(self.space)[len(self.cells) : count]]
+        shapes = list(self.structure())
+        for i, shape in enumerate(full_shapes(self.space)[len(shapes) : count], len(shapes)):
+            outputs = [len(NODES) * shapes[i - back].width if i >= back else None for back in (2, 1)]
+            shapes.append(shape._replace(before=outputs[0] or shape.before, last=outputs[1] or shape.last))
         net = self.rebuild(shapes)
         missing = net.load_state_dict({k: v for k, v in self.state_dict().items() if not k.startswith("head.")}, False)
         assert not missing.unexpected_keys

@@ -63,16 +63,21 @@ def quotas(total: int, share: dict[Kind, float], free: dict[Kind, int]) -> dict[
     found = dict.fromkeys(share, 0)
     rest = min(total, sum(free.values()))
     while rest:
-        open_ = [kind for kind in share if found[kind] < free[kind]]
-        scale = sum(share[kind] for kind in open_)
-        wanted = {kind: rest * (share[kind] / scale if scale else 1 / len(open_)) for kind in open_}
-        given = {kind: min(int(wanted[kind]), free[kind] - found[kind]) for kind in open_}
-        if not any(given.values()):  # less than one each: the largest remainders
-            ranked = sorted(open_, key=lambda kind: -wanted[kind])[:rest]
-            given = dict.fromkeys(ranked, 1)
-        for kind, count in given.items():
-            found[kind] += count
-        rest -= sum(given.values())
+        room = {kind: free[kind] - found[kind] for kind in share if found[kind] < free[kind]}
+        for kind, count in apportioned(rest, {kind: share[kind] for kind in room}).items():
+            given = min(count, room[kind])
+            found[kind], rest = found[kind] + given, rest - given
+    return found
+
+
+def apportioned(total: int, share: dict[Kind, float]) -> dict[Kind, int]:
+    """`total` in whole numbers in proportion to `share`: rounded down, the rest to the largest remainders."""
+    scale = sum(share.values())
+    exact = {kind: total * (s / scale if scale else 1 / len(share)) for kind, s in share.items()}
+    found = {kind: int(value) for kind, value in exact.items()}
+    ranked = sorted(share, key=lambda kind: found[kind] - exact[kind])
+    for kind in ranked[: total - sum(found.values())]:
+        found[kind] += 1
     return found
 
 
@@ -90,7 +95,7 @@ def regrow(
 ) -> tuple[SearchNet, list[tuple[int, int, int]]]:
     """A net with up to `total` more operations, and which: (structure, edge, operation).
 
-    Their weights are fresh, at the cell's present widths, beta is 0, nothing is masked; alpha is what it was before they
+    Their weights are fresh, at the cell's present widths, beta is 0, nothing is masked; alpha is what it was when they
     were pruned, thresholds stay.
     """
     share = shares(net)

@@ -33,8 +33,6 @@ class Reported(Retrained):
             return (
                 f"{name} searches filters and weights of the cells of the space darts; {run.recipe.space} has others."
             )
-        if run.recipe.train.schedule != "constant":
-            return f"{name} trains at a constant rate until it is small enough; set train.schedule=constant."
         sizes = {"train.batch_size": run.recipe.train.batch_size, f"{name}.retrain_batch_size": self.retrain_batch_size}
         for setting, size in sizes.items():
             if len(run.data.train) % size == 1:

@@ -6,14 +6,19 @@ import math
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nasbench import Plugin, Run
+from nasbench.budget import Budget
 from nasbench_mgdarts.network import FinalNet
 
 
 class Retrained(Plugin):
-    """Options and loop of the final training."""
+    """The size that is searched for; options and loop of the final training."""
+
+    target: str = "params=2.2M"
+    """The search ends when what it found has at most so many non-zero parameters: params=N, or keep=R of those that the
+    whole super-net would have."""
 
     retrain_epochs: int = Field(600, ge=0)
     """Epochs of the final training; 0 leaves it out."""
@@ -31,6 +36,19 @@ class Retrained(Plugin):
     """Weight of the auxiliary head's loss behind cell floor(2L/3); 0 leaves the head out."""
     retrain_autoaugment: bool = False
     """Whether data.augment's autoaugment is used here too; the paper's code has it in the search alone."""
+
+    @field_validator("target")
+    @classmethod
+    def _readable(cls, target: str) -> str:
+        limit = Budget.parse(target)
+        if limit.name == "madds":
+            raise ValueError("it limits parameters; write params=2.2M or keep=0.2")
+        return str(limit)
+
+    def most_parameters(self, whole: int) -> float:
+        """The target in parameters, given those of the whole super-net as a final network."""
+        limit = Budget.parse(self.target)
+        return limit.value if limit.name == "params" else limit.value * whole
 
     def retrain(self, run: Run, network: FinalNet) -> FinalNet:
         """Train a network as a resumable stage, from the weights it has."""
