@@ -173,7 +173,11 @@ def preset_values(cls: type[Plugin], name: str, preset: str, space: str, dataset
     path = Path(inspect.getfile(cls)).parent / "presets" / f"{name}.yaml"
     if not path.exists():
         return {}
-    content = yaml.safe_load(path.read_text()).get(preset, {})
+    try:
+        content = (yaml.safe_load(path.read_text()) or {}).get(preset, {})
+    except (yaml.YAMLError, AttributeError, ValueError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise BadInput(f"The presets {path} of {name} do not map presets to settings (line {line}).") from None
     general = {k: v for k, v in content.items() if k not in ("spaces", "datasets")}
     general = merge(general, content.get("spaces", {}).get(space, {}))
     return merge(general, content.get("datasets", {}).get(dataset, {}))

@@ -186,3 +186,15 @@ def test_a_broken_file_leaves_nothing_behind(tmp_path: Path) -> None:
         plugin_files.add(tmp_path / "broken.py")
     assert os.environ[plugin_files.VARIABLE] == ""
     assert {*sys.modules} == before
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [("test: {train: {epochs: 1}", 1), ("quick:\n  a: 1\n b: 2", 3), ("- test", 1)]
+)
+def test_presets_that_cannot_be_read_are_named(mine: Path, tmp_path: Path, content: str, line: int) -> None:
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "slower.yaml").write_text(content)
+    plugin_files.add(mine)
+    with pytest.raises(BadInput, match=rf"slower\.yaml of slower do not map presets to settings \(line {line}\)"):
+        resolve("spos+slower", "tiny", preset="test")
+    assert resolve("fair-sampler", "tiny", preset="test").train.epochs == 2
