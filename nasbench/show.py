@@ -129,7 +129,7 @@ def record(record: dict[str, Any], path: Path, finished_before: bool = False) ->
     line("peak memory", f"{measured['peak_memory_bytes'] / 2**20:,.0f} MiB ({measured['peak_memory_of']})")
     line("record", str(path))
     tau, baseline = metric(record, "kendall_tau"), metric(record, "params_tau")
-    if tau and baseline and None not in (tau["value"], baseline["value"]) and baseline["value"] >= tau["value"]:
+    if tau and baseline and None not in (tau["value"], baseline["value"]) and baseline["value"] > tau["value"]:
         console.print("The parameter count, which costs no training, ranks these architectures better.", style="yellow")
 
 
