@@ -23,6 +23,7 @@ from nasbench.space import Arch, SearchSpace
 
 if TYPE_CHECKING:
     from nasbench.comparison import Comparison
+    from nasbench.export import Chosen, Exported
     from nasbench.running import Run
 
 # Labels have brackets and paths are long: print what is there, as it is, on one line.
@@ -171,6 +172,15 @@ def specialized(result: dict[str, Any], folder: Path) -> None:
         if m["value"] is not None:
             line(m["name"], f"{m['value']:,.6g} {m['unit']}".rstrip())
     line("network", str(folder))
+
+
+def exported(chosen: Chosen, written: list[Exported]) -> None:
+    """The files of an exported network, and how far each is from it."""
+    console.print(chosen.about)
+    for one in written:
+        line(one.path.name, f"{one.path}, largest difference {one.difference:.2g} of logits up to {one.largest:.3g}")
+        if not one.equal:
+            console.print(f"  {one.path.name} does not compute the same: do not use it.", style="yellow")
 
 
 def line(name: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Verbs that run something: run, sweep, specialize, verify."""
+"""Verbs that run something, or take from what was run: run, sweep, specialize, export, verify."""
 
 from __future__ import annotations
 
@@ -208,6 +208,39 @@ def specialize(
         typer.echo(dump_json(answer), nl=False)
     else:
         show.specialized(answer, folder)
+
+
+@app.command(
+    epilog=examples(
+        "nasbench export 1a2b3c4d --onnx",
+        "nasbench export runs/eas-mobilenetv3-digits-quick-s0-1a2b3c4d --choice 2 --out network",
+    )
+)
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A record's path, or the beginning of a run's name or id.")],
+    choice: Annotated[
+        int | None, typer.Option(metavar="N", help="Which of the run's choices, from 0. [default: its only one]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the files go. [default: exported/N in the run's folder]")
+    ] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX as well (extra `export`).")] = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Write the chosen network for use without nasbench.
+
+    A plain Python file that imports torch alone, its weights, and torch.export's form; each is compared with the
+    network, and the exit code is 1 if one differs. Without a trained network the weights are an initialisation.
+    """
+    from nasbench import export as exports
+    from nasbench import records, show
+
+    path = records.locate(runs, run)
+    index = exports.choice_of(records.read(path), choice)
+    chosen = exports.chosen(path, index)
+    written = exports.export(chosen, out or path.parent / "exported" / str(index), onnx)
+    show.exported(chosen, written)
+    raise typer.Exit(int(not all(one.equal for one in written)))
 
 
 @app.command(epilog=examples("nasbench verify leaderboards/records/fairnas-nb201-cifar10-jpeg-cpu-s0-422ce3b8.json"))

@@ -115,7 +115,7 @@ class Cell(nn.Module):
     def forward(self, older: Tensor, last: Tensor, drop_path: float) -> Tensor:
         """The four nodes' outputs, concatenated; `drop_path` of the images lose an edge that is no plain skip."""
         states = [self.preprocess[0](older), self.preprocess[1](last)]
-        batch, size = len(last), self.place.size
+        batch, size = last.shape[0], self.place.size
         for node in NODES:
             total: Tensor | None = None
             for name, op in self.operations.items():

@@ -88,4 +88,6 @@ def inverse_count(shape: torch.Size, dtype: torch.dtype, device: torch.device) -
 
 def average_pool(x: Tensor) -> Tensor:
     """The benchmark's avg_pool_3x3: stride 1, the padding is not counted."""
+    if has_torch_function((x,)):  # who traces a network is to see what it is, not how it is made fast
+        return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
     return cast(Tensor, AveragePool.apply(x))
