@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nasbench import Plugin, Run
 from nasbench.data import Batch
+from nasbench.machine import peak_memory
 from nasbench_mgdarts.controller import Controller, operation_regulariser, threshold_regulariser
 from nasbench_mgdarts.memory import held, saved_tensors
 from nasbench_mgdarts.network import Granularity, SearchNet
@@ -73,6 +74,7 @@ class AdaptivePruning(Plugin):
     """Smoothing of alpha's momentum, by which operations are regrown (gamma of equation (6))."""
     _history: list[dict[str, Any]] = PrivateAttr(default_factory=list)
     _memory: dict[str, int] = PrivateAttr(default_factory=dict)
+    _allocated: dict[str, int] = PrivateAttr(default_factory=dict)
 
     def adapt(
         self,
@@ -87,6 +89,9 @@ class AdaptivePruning(Plugin):
 
         `share` is the controller's; `after_event` follows every pruning event. `run.state` counts pruned operations.
         """
+        if run.device.type == "cuda":  # from here on the allocator's maximum is this stage's
+            run.peak = max(run.peak, peak_memory(run.device))
+            torch.cuda.reset_peak_memory_stats(run.device)
         reset_thresholds(run.net, self.threshold_init)
         run.optimizer = self.optimizer(run, run.net)
         controller = run.track("controller", Controller(self.lambda0, self.lambda_factor, self.few, self.many, share))
@@ -108,6 +113,8 @@ class AdaptivePruning(Plugin):
                 run.state["reached"] = reached()
             if run.state["reached"] and run.state["extra"] >= int(last_epoch):
                 break
+        if run.device.type == "cuda":
+            self._allocated[name] = peak_memory(run.device)
 
     def step(self, run: Run, epoch: int, part: float, controller: Controller, name: str) -> None:
         """One training step: the loss's gradient moves whatever is not at rest."""
@@ -208,12 +215,8 @@ class AdaptivePruning(Plugin):
         )
 
     def state_dict(self, run: Run) -> dict[str, Any]:
-        return {"history": self._history, "memory": self._memory}
+        return {"history": self._history, "memory": self._memory, "allocated": self._allocated}
 
     def load_state_dict(self, run: Run, state: dict[str, Any]) -> None:
         self._history, self._memory = state["history"], state["memory"]
-
-
-def epochs(history: list[dict[str, Any]], stage: str) -> Iterator[dict[str, Any]]:
-    """The rows of one stage."""
-    return (row for row in history if row["stage"] == stage)
+        self._allocated = state.get("allocated", {})

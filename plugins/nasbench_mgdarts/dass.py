@@ -151,13 +151,14 @@ class DASS(Reported, Method):
     def select(self, run: Run) -> list[Choice]:
         """The heaviest operations, as many as the target size allows; every node keeps one."""
         net: SearchNet = run.net
-        most = self.most_parameters(final_network(net, architecture(net)).sizes()[0])
+        whole, size = final_network(net, architecture(net)).sizes()
+        most = self.most_parameters(whole)
         for _, k, e, op in sorted(weights_of_operations(net)):
-            small = one_operation_an_edge(net) and final_network(net, architecture(net)).sizes()[1] <= most
-            node = [i for i, (_, target) in enumerate(EDGES) if target == EDGES[e][1]]
-            if small:
+            if size <= most and one_operation_an_edge(net):
                 break
+            node = [i for i, (_, target) in enumerate(EDGES) if target == EDGES[e][1]]
             if int(net.structures_()[k].alive[node].sum()) > 1:
+                size -= parameters_of(net, k, e, op)
                 net.drop(k, e, op)
         arch = architecture(net)
         with run.seeded("final"):
@@ -180,3 +181,10 @@ def weights_of_operations(net: SearchNet) -> list[tuple[float, int, int, int]]:
         weights = s.alpha.detach().softmax(1)
         found += [(float(weights[e, o]), k, e, o + 1) for e, o in s.alive.nonzero().tolist()]
     return found
+
+
+def parameters_of(net: SearchNet, structure: int, edge: int, op: int) -> int:
+    """Parameters of an operation, in all cells that have it, which no mask sets to zero."""
+    modules = [c.operations[f"{edge}_{op}"] for c in net.cells_() if net.kind_of(c) == structure]
+    zeros = sum(int((k.mask == 0).sum()) for m in modules for k in searched(m))
+    return sum(p.numel() for m in modules for p in m.parameters()) - zeros

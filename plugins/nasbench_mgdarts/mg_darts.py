@@ -113,6 +113,7 @@ class MGDARTS(Reported, AdaptivePruning, Method):
             retention=last["retention"],
             small_enough=self._small_enough,
             memory=self._memory,
+            allocated=self._allocated,
             history=self._history,
         )
 
