@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from nasbench import records, reported
+from nasbench import differences, records, reported
 from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json, write_atomic
 from nasbench.metrics import mean_interval
@@ -225,7 +225,7 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
             notes.append(f"- {row['method']} {verdict} the parameter count (tau {baseline:.3f}).")
     if notes:
         notes.append("")
-    return notes
+    return [*notes, *(line for sentence in differences.note(rows) for line in (sentence, ""))]
 
 
 def _csv(body: list[dict[str, str]]) -> str:
