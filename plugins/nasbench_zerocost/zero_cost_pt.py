@@ -3,7 +3,7 @@ Architecture Search, AAAI 2023."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +18,8 @@ from nasbench_zerocost.proxy import training_batches
 class ZeroCostPT(Method):
     """On the untrained supernet, edge after edge, that operation stays whose removal hurts the proxy most. This gives
     one candidate for each random order of the edges; the candidate with the best proxy is taken."""
+
+    calls: ClassVar[frozenset[str]] = frozenset({"build_supernet"})
 
     candidates: int = Field(10, ge=1)
     """Orders of the edges that are tried (N)."""
