@@ -88,4 +88,4 @@ def test_the_paper_preset() -> None:
     values = preset_values(DASS, "dass", "paper", "darts")
     made: Any = DASS(**values["dass"])
     assert (values["darts"]["channels"], values["darts"]["cells"], values["train"]["epochs"]) == (24, 8, 50)
-    assert (made.prune_epochs, made.weight_ratio, made.target) == (20, 0.9, "params=0.71M")
+    assert (made.prune_epochs, made.weight_ratio, made.target) == (20, 0.9, "params=710K")
