@@ -96,13 +96,7 @@ class Defaults(Plugin):
         weights = torch.tensor(rates if inside else [1.0] * len(rates), dtype=losses.dtype, device=losses.device)
         torch.dot(losses, weights).backward()
         static.forget_unused(run, archs)
-        mean_rate = math.fsum(rates) / len(rates)
-        for group in run.optimizer.param_groups:
-            group["lr"] = 1.0 if inside else mean_rate
-            if inside:
-                decay = group.setdefault("full_weight_decay", group["weight_decay"])
-                falls = run.recipe.train.decay == "mean_rate"
-                group["weight_decay"] = decay * (mean_rate if falls else run.recipe.train.lr)
+        mean_rate = place_rates(run, rates, inside)
         run.hook.update(run=run, archs=archs)
         run.info = {"loss": losses.detach().mean(), "lr": mean_rate}
         return True
@@ -158,6 +152,20 @@ def places_rates_inside(run: Run, n: int) -> bool:
     if placement == "auto":
         return n > 1 and answerer(run.manager, "learning_rates") is not None
     return placement == "inside"
+
+
+def place_rates(run: Run, rates: list[float], inside: bool) -> float:
+    """Set the optimizer's rate and weight decay for these subnets' rates, as `train.rate_placement` and `train.decay`
+    say; return the mean rate."""
+    assert run.optimizer is not None
+    mean_rate = math.fsum(rates) / len(rates)
+    for group in run.optimizer.param_groups:
+        group["lr"] = 1.0 if inside else mean_rate
+        if inside:
+            decay = group.setdefault("full_weight_decay", group["weight_decay"])
+            falls = run.recipe.train.decay == "mean_rate"
+            group["weight_decay"] = decay * (mean_rate if falls else run.recipe.train.lr)
+    return mean_rate
 
 
 def score_all(run: Run, archs: list[Arch], stage: str = "score") -> dict[Arch, float]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field, PrivateAttr
 
 from nasbench import Arch, Choice, Metric, Modifier, Run, hookimpl
+from nasbench.plugins import hooks_of
 
 
 class MGCS(Modifier):
@@ -32,6 +33,9 @@ class MGCS(Modifier):
     def refuse(self, run: Run) -> str | None:
         if run.parent is not None:
             return "mgcs compares subnets of one supernet, and the method trains several."
+        for name, plugin in run.plugins.items():
+            if plugin is not self and hooks_of(run.manager, plugin) & {"train_step", "compute_loss"}:
+                return f"mgcs compares gradients of a plain step's losses, and {name} has others."
         free = sum(len(options) > 1 for options in run.space.options)
         if min(self.changed) < 1 or max(self.changed) > free or len(set(self.changed)) < len(self.changed):
             return f"mgcs.changed = {self.changed} does not fit: expected different numbers from 1 to {free}."

@@ -1,0 +1,1 @@
+"""Better training of single-path supernets: SUMNAS, PA&DA, NSAS, Cream."""
