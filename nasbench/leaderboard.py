@@ -161,7 +161,7 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
     return text
 
 
-def _filled(body: list[dict[str, str]]) -> list[dict[str, str]]:
+def filled(body: list[dict[str, str]]) -> list[dict[str, str]]:
     """The same rows without the columns that say nothing: those without a value, and a phase that all share."""
     titles = list(dict.fromkeys(title for text in body for title in text))
     idle = {title for title in titles if not any(text.get(title) for text in body)}
@@ -175,7 +175,7 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     space, target, dataset, preset, subset = key
-    body, cited = _filled([cells(row) for row in rows]), dict[str, str]()
+    body, cited = filled([cells(row) for row in rows]), dict[str, str]()
     for title, name, digits in REPORTED:
         printed = [reported.find(papers, row["method"], space, target, name) for row in rows]
         if any(printed):
@@ -198,7 +198,7 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
         "",
         tabulate(body, headers="keys", tablefmt=FORMATS[format], disable_numparse=True),
         "",
-        *_notes(rows),
+        *notes(rows),
         *(f"Reported: as printed in {paper}. {note}\n" for paper, note in cited.items()),
         f"Measured on: {'; '.join(sorted({d for row in rows for d in row['devices']}))}. "
         f"Dates: {', '.join(sorted({d for row in rows for d in row['dates']}))}.",
@@ -206,7 +206,7 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
     return "\n".join(lines) + "\n"
 
 
-def _notes(rows: list[dict[str, Any]]) -> list[str]:
+def notes(rows: list[dict[str, Any]]) -> list[str]:
     """Which differences can be told from noise."""
     notes = []
     for row in rows:

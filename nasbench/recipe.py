@@ -332,9 +332,9 @@ def label_beside_preset(recipe: dict[str, Any]) -> str:
     """The label of a recorded recipe, with the options that differ from its preset's instead of from the defaults."""
     try:
         plugins = build_terms(recipe["method"], recipe["options"])
+        values = of_preset(plugins, recipe["space"], recipe["preset"], recipe["dataset"])
     except BadInput:  # made with a plugin that is not at hand
         return str(recipe["method"])
-    values = of_preset(plugins, recipe["space"], recipe["preset"], recipe["dataset"])
     return format_label(plugins, build_terms("+".join(plugins), values))
 
 

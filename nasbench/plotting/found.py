@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,12 @@ class Found:
     def of(self, key: Key) -> list[tuple[str, dict[str, Any]]]:
         """The records of a table with their paths."""
         return [(path, record) for path, record in self.records if key_of(record) == key]
+
+    def only(self, key: Key) -> Found:
+        """The runs of one table alone."""
+        part = copy.copy(self)
+        part.__dict__ |= {"records": self.of(key), "tables": {key: self.tables[key]}, "labels": self.labels}
+        return part
 
     def beside(self, path: str, name: str) -> Path:
         """A file that a run left beside its record."""

@@ -22,10 +22,16 @@ GROUPS = {"best by both": (COLOURS[2], "D"), "best by score": (COLOURS[1], "s"),
 def pictures(found: Found, options: Options) -> Iterator[Picture]:
     """One for each run that kept its scores and knows the truth."""
     for path, record in found.records:
-        if (file := found.beside(path, "scores.json")).exists() and Path(path).name == "record.json":
-            score, true = read(file)
-            if len(score) > 1:
-                yield draw(stem(path), found.labels[path], record, score, true, options)
+        yield from of_run(found, path, record, options)
+
+
+def of_run(found: Found, path: str, record: dict[str, Any], options: Options) -> Iterator[Picture]:
+    """The picture of one run, if it has what that takes."""
+    file = found.beside(path, "scores.json")
+    if file.exists() and Path(path).name == "record.json":  # else it is not the run's own folder
+        score, true = read(file)
+        if len(score) > 1:
+            yield draw(stem(path), found.labels[path], record, score, true, options)
 
 
 def read(path: Path) -> tuple[list[float], list[float]]:
