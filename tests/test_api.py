@@ -59,8 +59,8 @@ def test_it_is_the_same_run_as_the_command_line_s(tmp_path: Path) -> None:
 def test_it_takes_what_the_command_takes() -> None:
     verb = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     options = {p.name for p in verb.params}
-    # Seeds are a loop, a plan is for people, files of plugins are the environment's.
-    others = {"seeds", "dry_run", "plugin", "observe"}
+    # Seeds are a loop, a plan is for people, files of plugins are the environment's, retraining is a term of the label.
+    others = {"seeds", "dry_run", "plugin", "observe", "again"}
     assert set(inspect.signature(nasbench.run).parameters) - {"observers"} == options - others
 
 
