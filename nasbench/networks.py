@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from safetensors.torch import load_file, save
 
+from nasbench.errors import BadInput
 from nasbench.files import dump_json, write_atomic
 
 if TYPE_CHECKING:
@@ -30,9 +31,18 @@ def save_files(choice: Choice, folder: Path, index: int) -> dict[str, str]:
 
 
 def load_network(space: SearchSpace, arch: Arch, path: Path) -> torch.nn.Module:
-    """The plain network of an architecture with the weights that `save_files` wrote, ready to evaluate."""
+    """The plain network of an architecture with the weights that `save_files` wrote, ready to evaluate.
+
+    Raises BadInput for a network that `space.build` does not make, as of a method that cuts filters out of cells.
+    """
     network = space.build(arch)
-    network.load_state_dict(load_file(path))
+    try:
+        network.load_state_dict(load_file(path))
+    except RuntimeError:
+        raise BadInput(
+            f"{path} is no {space.name} network as its architecture alone says: the method cut it to widths of its "
+            f"own, which {path.with_suffix('.json').name} beside it tells."
+        ) from None
     return network.eval()
 
 

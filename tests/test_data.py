@@ -377,3 +377,19 @@ def test_home_is_where_the_environment_says(home: Path, monkeypatch: pytest.Monk
     monkeypatch.delenv("NASBENCH_HOME")
     assert place.path().is_absolute()
     assert place.path() != home
+
+
+def test_autoaugment_draws_a_policy_for_every_image_from_its_generator_alone() -> None:
+    image = torch.randint(0, 256, (1, 3, 16, 16), generator=rng(1), dtype=torch.uint8)
+    images = image.repeat(24, 1, 1, 1)
+    torch.manual_seed(0)
+    one = augment(images, ["autoaugment"], rng(0))
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(torch.rand(1), after)  # torch's global generator is left as it was
+    assert (one.shape, one.dtype) == (images.shape, torch.uint8)
+    assert torch.equal(augment(images, ["autoaugment"], rng(0)), one)
+    assert not torch.equal(augment(images, ["autoaugment"], rng(1)), one)
+    assert len({bytes(i.numpy()) for i in one}) > 4
+    both = augment(images, ["autoaugment", "cutout"], rng(0))
+    assert ((both == one) | (both == 0)).all()

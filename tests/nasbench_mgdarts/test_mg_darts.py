@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from nasbench_mgdarts import history
 from nasbench_mgdarts.final import from_genes
 from nasbench_mgdarts.layers import Kernel
 from nasbench_mgdarts.mg_darts import MGDARTS
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 from nasbench import BadInput, Run, hookimpl
 from nasbench.harness import execute
 from nasbench.metrics import accuracy_density
-from nasbench.networks import top1
+from nasbench.networks import load_network, top1
 from nasbench.recipe import preset_values, resolve
 from nasbench.records import metric
 from tests.nasbench_mgdarts.conftest import Start
@@ -76,16 +77,16 @@ def test_a_run_has_three_stages_on_growing_nets_then_fine_tunes_the_whole(finish
 @pytest.mark.invariant("mg-darts", 18)
 def test_the_history_tells_thresholds_and_what_is_left_epoch_by_epoch(finished: Any) -> None:
     record, folder, _ = finished
-    history = json.loads((folder / record["results"][0]["arch_file"]).read_text())["history"]
+    rows_ = json.loads((folder / record["results"][0]["arch_file"]).read_text())["history"]
     for stage in ("stage-1", "stage-2", "stage-3", "fine-tune"):
-        rows = [row for row in history if row["stage"] == stage]
+        rows = [row for row in rows_ if row["stage"] == stage]
         assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
         assert rows[0]["lambda"] == 0
         for a, b in pairwise(rows):  # nothing comes back inside a stage
             assert b["retention"]["op"] <= a["retention"]["op"]
             assert b["size"] <= a["size"]
         assert set(rows[0]["thresholds"]) == {"op", "filter", "weight"}
-    assert history[0]["retention"] == {"op": 1.0, "filter": 1.0, "weight": 1.0}
+    assert rows_[0]["retention"] == {"op": 1.0, "filter": 1.0, "weight": 1.0}
 
 
 @pytest.mark.invariant("mg-darts", 16)
@@ -108,6 +109,22 @@ def test_the_record_counts_what_masks_leave_and_files_rebuild_the_network(finish
     assert density is not None
     assert density["value"] == pytest.approx(accuracy_density(reached, nonzero))
     assert search["arch"] == retrained["arch"]
+
+
+def test_a_network_with_widths_of_its_own_is_no_plain_network_of_the_space(finished: Any, start: Start) -> None:
+    record, folder, _ = finished
+    space = start(darts={"channels": 2}).space
+    with pytest.raises(BadInput, match=r"widths of its own, which 1\.json"):
+        load_network(space, space.parse(record["results"][1]["arch"]), folder / record["results"][1]["network"])
+
+
+def test_the_history_is_drawn(finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, folder, _ = finished
+    out = tmp_path / "history.svg"
+    assert history.main([str(folder / "choices/0.json"), str(out)]) == 0
+    assert out.read_text().count("<path") > 6
+    assert history.main([str(folder / "choices/1.json"), str(out)]) == 2
+    assert "choices/0.json of a run of mg-darts" in capsys.readouterr().err
 
 
 @pytest.mark.invariant("mg-darts", 19)
@@ -172,9 +189,9 @@ def test_single_stage_and_fixed_rates(tmp_path: Path) -> None:
     sets = {"darts": {"channels": 2}, "mg-darts": {**method, "retrain_epochs": 0, "retain": {"filter": 0.85}}}
     record, path = execute(resolve("mg-darts", "darts", preset="test", sets=sets), tmp_path)
     assert list(record["measured"]["seconds"]) == ["stage-1", "fine-tune"]
-    history = json.loads((path.parent / "choices/0.json").read_text())["history"]
-    assert [round(98 * 3 * (1 - row["retention"]["op"])) for row in history] == [30, 60, 90, 120, 150, 180]
-    assert history[0]["retention"]["filter"] < 1
+    rows = json.loads((path.parent / "choices/0.json").read_text())["history"]
+    assert [round(98 * 3 * (1 - row["retention"]["op"])) for row in rows] == [30, 60, 90, 120, 150, 180]
+    assert rows[0]["retention"]["filter"] < 1
 
 
 @pytest.mark.parametrize(
