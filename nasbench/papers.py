@@ -77,14 +77,6 @@ class Table(Settings):
     rules: list[Rule] = Field([])
 
 
-class Tables(Settings):
-    """The file `tables.yaml` of a paper."""
-
-    rules: list[Rule] = Field([])
-    """For all tables, before their own."""
-    tables: dict[str, Table] = Field(min_length=1)
-
-
 @dataclass(frozen=True)
 class Cell:
     """A printed number, where it stands and what it is measured by."""
@@ -152,19 +144,29 @@ def _filled(value: Any, words: dict[str, Any]) -> Any:
 
 
 def tables(name: str, folder: Path) -> list[Printed]:
-    """The tables of a paper. Raises BadInput for a file that does not fit, and for a rule or table about nothing."""
+    """The tables of a paper, after the rules for all of them. Raises BadInput for a file that does not fit."""
     paper, path = read(folder), folder / "tables.yaml"
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise BadInput(f"{path} must map tables to what they hold.")
-    read_: Tables = validated(Tables, content, prefix=f"{folder.name}/{path.name}: ")
+    content, where = read_yaml(path), f"{folder.name}/{path.name}: "
+    fits = isinstance(content, dict) and content.keys() <= {"rules", "tables"} and content.get("tables")
+    if not fits or not all(isinstance(table, dict) for table in content["tables"].values()):
+        raise BadInput(f"{path} must map tables to what they hold, and may map rules to those for all tables.")
+    before = _rules(content.get("rules", []), where)
     found = []
-    for key, table in read_.tables.items():
-        entries = [entry for entry in paper.entries if entry.source == table.source]
+    for key, table in content["tables"].items():
+        rules = _rules(table.get("rules", []), f"{where}table {key}: ")
+        one: Table = validated(Table, {**table, "rules": rules}, prefix=f"{where}table {key}: ")
+        entries = [entry for entry in paper.entries if entry.source == one.source]
         if not entries:
-            raise BadInput(f"{path}: table {key}: no number is printed in {table.source!r}.")
-        found.append(Printed(f"{name}:{key}", key, paper, table, [*read_.rules, *table.rules], entries))
+            raise BadInput(f"{where}table {key}: no number is printed in {one.source!r}.")
+        found.append(Printed(f"{name}:{key}", str(key), paper, one, [*before, *rules], entries))
     return found
+
+
+def _rules(content: Any, where: str) -> list[Rule]:
+    """One by one, so that the sentence about a mistake names the rule."""
+    if not isinstance(content, list) or not all(isinstance(rule, dict) for rule in content):
+        raise BadInput(f"{where}rules must be a list of what each says.")
+    return [validated(Rule, rule, prefix=f"{where}rule {i}: ") for i, rule in enumerate(content, 1)]
 
 
 def select(names: Iterable[str]) -> list[Printed]:
@@ -177,7 +179,7 @@ def select(names: Iterable[str]) -> list[Printed]:
         paper, _, key = text.rpartition(":")
         paper, key = (paper, key) if paper else (text, "")
         folder = every.get(paper, Path(paper))
-        if not folder.is_dir():
+        if not (paper and folder.is_dir()):
             raise unknown("paper", paper, every)
         known = tables(paper, folder)
         mine = [one for one in known if not key or one.key == key]
