@@ -94,9 +94,10 @@ class PADA(Method):
     @hookimpl
     def next_batch(self, run: Run) -> Batch:
         count, seed = len(run.data.train), run.generator("order", step=run.epoch).initial_seed()
+        if not self._images:
+            self._images = {k: torch.zeros(count, dtype=torch.float64) for k in ("times", "sum", "norm")}
         if run.epoch == 0:
             order = shuffled(count, seed)
-            self._images = {k: torch.zeros(count, dtype=torch.float64) for k in ("times", "sum", "norm")}
         else:
             chances = mix(self._images["norm"], run.epoch / run.recipe.train.epochs)
             order = torch.multinomial(chances, count, True, generator=torch.Generator().manual_seed(seed))
