@@ -118,15 +118,17 @@ def test_without_its_library_onnx_is_refused(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_trained_network_is_exported_with_its_weights(run_tiny: RunTiny, tmp_path: Path) -> None:
-    run_tiny("spos+retrain")
+    record = run_tiny("spos+retrain")
     (path,) = records.find(tmp_path / "runs")
-    one = chosen(path, 0)
+    (index,) = (i for i, each in enumerate(record["results"]) if "network" in each)
+    one = chosen(path, index)
     assert one.trained
-    kept = load_file(path.parent / "choices" / "0.safetensors")
+    file = path.parent / record["results"][index]["network"]
+    kept = load_file(file)
     assert all(torch.equal(value, kept[name]) for name, value in one.network.state_dict().items())
-    (path.parent / "choices" / "0.safetensors").unlink()
+    file.unlink()
     with pytest.raises(BadInput, match="is gone; name the run's folder"):
-        chosen(path, 0)
+        chosen(path, index)
 
 
 def test_an_architecture_alone_is_exported_with_an_initialisation_and_says_so(
