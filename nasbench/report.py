@@ -158,12 +158,12 @@ def command(record: dict[str, Any]) -> str:
     """What repeats a run: its label and preset, and every setting in which it differs from them."""
     recipe = record["recipe"]
     label, names, sets = label_beside_preset(recipe), {n: recipe[n] for n in ("dataset", "preset", "seed")}, []
-    try:
-        base = resolve(label, recipe["space"], **names).model_dump(mode="json")
-    except BadInput:  # a plugin is not at hand: say everything
-        base = {"options": {}}
-    if base.get("target") != recipe["target"]:
-        names["target"] = recipe["target"]
+    base = _resolved(label, recipe["space"], **names)
+    if not base or base["target"] != recipe["target"]:
+        other = _resolved(label, recipe["space"], **names, target=recipe["target"])
+        if other:  # else it is the dataset's own, which may not be at hand
+            base, names["target"] = other, recipe["target"]
+    base = base or {"options": {}}  # a plugin is not at hand: say everything
     recorded = {**{group: recipe[group] for group in GROUPS if group in recipe}, **recipe["options"]}
     given = {group: cls().model_dump(mode="json") | base.get(group, {}) for group, cls in GROUPS.items()}
     given |= base["options"]
@@ -173,6 +173,13 @@ def command(record: dict[str, Any]) -> str:
                 sets += ["--set", f"{group}.{name}={json.dumps(value)}"]
     words = ["nasbench", "run", "-m", label, "-s", recipe["space"]]
     return shlex.join([*words, *(word for name, value in names.items() for word in (f"--{name}", str(value))), *sets])
+
+
+def _resolved(label: str, space: str, **names: Any) -> dict[str, Any] | None:
+    try:
+        return resolve(label, space, **names).model_dump(mode="json")
+    except BadInput:
+        return None
 
 
 def number(value: float | None) -> str:

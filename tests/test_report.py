@@ -164,9 +164,10 @@ def test_contrast_of_black_and_white() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
 
 
-@pytest.mark.parametrize("index", range(0, 70, 10))
+@pytest.mark.parametrize("index", range(0, 50, 9))
 def test_the_command_of_a_record_gives_its_recipe(index: int) -> None:
-    found = leaderboard.read_all(LEADERBOARDS)
+    # Those whose target is known without a dataset that was added.
+    found = [one for one in leaderboard.read_all(LEADERBOARDS) if one[1]["recipe"]["space"] in ("nb201", "tiny")]
     record = found[index % len(found)][1]
     words = shlex.split(report.command(record))
     assert words[:2] == ["nasbench", "run"]
