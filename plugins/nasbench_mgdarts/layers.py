@@ -214,12 +214,12 @@ class Point(nn.Module):
 
 
 class Plain(nn.Module):
-    """Pooling, or a skip of stride 1: no filters. In a final network batch norm without scale follows pooling."""
+    """Pooling, or a skip of stride 1: no filters. In a final network a batch norm follows pooling."""
 
     def __init__(self, op: int, width: int, stride: int, final: bool) -> None:
         super().__init__()
         self.op, self.stride = op, stride
-        self.norm = nn.BatchNorm2d(width, affine=False) if final and op != SKIP else None
+        self.norm = nn.BatchNorm2d(width) if final and op != SKIP else None
 
     def forward(self, x: Tensor, thresholds: Thresholds, scale: Tensor | None) -> Tensor:
         if self.op == AVG_POOL:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nasbench_cells.darts import DARTS
+from nasbench_cells.darts import DARTS, EDGES, MAX_POOL, SKIP
 from nasbench_mgdarts.align import aligned_width, best, even
 from nasbench_mgdarts.final import architecture, final_network, from_genes, genes
 from nasbench_mgdarts.layers import Kernel, Reduce, SepConv
-from nasbench_mgdarts.network import Cell, FinalNet, SearchNet, full_shapes
+from nasbench_mgdarts.network import Cell, FinalNet, SearchNet, Shape, full_shapes
 from nasbench_mgdarts.pruning import prune
 from nasbench_mgdarts.slicing import cut
 from nasbench_mgdarts.units import convolves, retention, search_size
@@ -224,3 +224,40 @@ def test_a_masked_weight_stays_zero_while_the_final_network_is_trained(found: tu
     for module in final.modules():
         if isinstance(module, Kernel):
             assert module.weight.grad is None or not module.weight.grad[module.mask == 0].any()
+
+
+#: What the authors' small network for CIFAR-10 has, cell by cell: its width, how many 3x3 and 5x5 separable
+#: convolutions for each middle width, 3x3 and 5x5 dilated ones, skips of stride 2, poolings, plain skips.
+SMALL: tuple[tuple[int, dict[int, int], dict[int, int], int, int, int, int, int], ...] = (
+    (18, {18: 8, 20: 1}, {18: 4, 20: 3}, 1, 2, 0, 5, 1),
+    (24, {24: 2}, {24: 2}, 2, 2, 0, 4, 0),
+    (36, {36: 6}, {36: 6, 40: 2}, 1, 5, 4, 9, 1),
+    (38, {38: 4}, {38: 5, 40: 1, 42: 1}, 1, 6, 0, 13, 5),
+    (40, {40: 4}, {40: 7, 42: 1}, 2, 3, 0, 6, 2),
+    (72, {72: 4}, {72: 5}, 1, 1, 3, 7, 1),
+    (64, {64: 2}, {64: 5, 68: 1}, 2, 2, 0, 9, 1),
+    (96, {}, {96: 1}, 1, 1, 0, 4, 1),
+)
+
+
+@pytest.mark.invariant("mg-darts", 23)
+def test_the_authors_small_network_has_the_parameters_of_its_authors() -> None:
+    space = DARTS(channels=24, cells=8, variant="free")
+    shapes: list[Shape] = []
+    inner = [e for e, (source, _) in enumerate(EDGES) if source >= 2]  # here a skip has stride 1 in any cell
+    outer = [e for e in range(len(EDGES)) if e not in inner]
+    for (width, sep3, sep5, dil3, dil5, halving, pools, skips), full in zip(SMALL, full_shapes(space), strict=True):
+        separable = [[middle for middle, count in of.items() for _ in range(count)] for of in (sep3, sep5)]
+        numbers = [*separable, [0] * dil3, [0] * dil5]
+        operations = [(e, SKIP + 1 + i, number) for i, of in enumerate(numbers) for e, number in enumerate(of)]
+        operations += [(e, SKIP, width // 2) for e in outer[:halving]] + [(e, SKIP, 0) for e in inner[:skips]]
+        operations += [(e, MAX_POOL, 0) for e in range(pools)]
+        outputs = [4 * shapes[-back].width if len(shapes) >= back else 3 * 24 for back in (2, 1)]
+        even = width // 2 if full.after_reduction else 0
+        shapes.append(
+            full._replace(before=outputs[0], last=outputs[1], width=width, even=even, operations=tuple(operations))
+        )
+    assert sum(len(shape.operations) for shape in shapes) == 184
+    final = FinalNet(space, shapes)
+    assert final.sizes() == (704_082, 704_082)
+    assert sum(m.mask.numel() for m in final.modules() if isinstance(m, Kernel)) == 518_232
