@@ -144,18 +144,19 @@ def _spread(values: list[float], digits: int, scale: float = 1.0) -> str:
 
 
 def _interval(values: list[float]) -> str:
-    interval = mean_interval(values)
+    # Of two values it is six times as wide as they are apart, which says nothing.
+    interval = mean_interval(values) if len(values) > 2 else None
     return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
 def cells(row: dict[str, Any]) -> dict[str, str]:
     """One row as text, a column each."""
     text = {**row["scenario"], "phase": row["phase"], "method": row["method"]}
-    judged = "kendall_tau" if row["values"]["kendall_tau"] else "top1"
+    intervals = {"kendall_tau": "95 % interval", "top1": "95 % interval (top-1)"}
     for title, name, digits in COLUMNS:
         text[title] = _spread(row["values"][name], digits, 1e6 if name in MILLIONS else 1.0)
-        if name == judged:
-            text["95 % interval"] = _interval(row["values"][name])
+        if name in intervals:
+            text[intervals[name]] = _interval(row["values"][name])
     text["minutes"] = _spread(row["minutes"], 1)
     text["n"] = str(len(row["seeds"]))
     return text
@@ -208,14 +209,14 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
 
 def notes(rows: list[dict[str, Any]]) -> list[str]:
     """Which differences can be told from noise."""
-    notes = []
+    notes, few = [], []
     for row in rows:
         tau, trivial = row["values"]["kendall_tau"], row["values"]["params_tau"]
         interval = mean_interval(tau)
         if tau and trivial:
             baseline = statistics.fmean(trivial)
             if interval is None:
-                notes.append(f"- {row['method']}: one seed, no verdict.")
+                few.append(row["method"])
                 continue
             verdict = "cannot be told from"
             if interval[0] > baseline:
@@ -223,6 +224,8 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
             elif interval[1] < baseline:
                 verdict = "ranks worse than"
             notes.append(f"- {row['method']} {verdict} the parameter count (tau {baseline:.3f}).")
+    if few:
+        notes.append(f"- One seed, no verdict: {', '.join(few)}.")
     if notes:
         notes.append("")
     return [*notes, *(line for sentence in differences.note(rows) for line in (sentence, ""))]
