@@ -12,6 +12,7 @@ from typing import Any
 
 from nasbench import home, records
 from nasbench.budget import Budget
+from nasbench.differences import LEVEL, holm, paired_p
 from nasbench.errors import BadInput
 from nasbench.leaderboard import settings
 from nasbench.metrics import kendall_tau, mean_interval
@@ -77,7 +78,7 @@ class Order:
     """Pairs of rows that both order the same way; a tie in either counts in neither."""
     against: int
     agree_told: int
-    """Of those that agree, pairs that differ by more than noise: paired by seed, 0 lies outside the 95 % interval."""
+    """Of those that agree, pairs that noise does not explain: paired by seed, t-test, Holm, as under a leaderboard."""
     against_told: int
 
 
@@ -86,16 +87,17 @@ def order(column: list[Measured]) -> Order | None:
     rows = [one for one in column if one.difference is not None]
     if len(rows) < 2:
         return None
-    counts = {True: [0, 0], False: [0, 0]}
+    as_printed: dict[bool, int] = {True: 0, False: 0}
+    compared: list[tuple[bool, float]] = []
     for a, b in combinations(rows, 2):
         sign = (_number(a.cell.entry.mean) - _number(b.cell.entry.mean)) * (_number(a.mean) - _number(b.mean))
         if sign:
-            interval = mean_interval([a.values[seed] - b.values[seed] for seed in a.values.keys() & b.values.keys()])
-            told = interval is not None and not interval[0] <= 0 <= interval[1]
-            counts[sign > 0][0] += 1
-            counts[sign > 0][1] += told
+            as_printed[sign > 0] += 1
+            differences = [a.values[seed] - b.values[seed] for seed in sorted(a.values.keys() & b.values.keys())]
+            compared += [(sign > 0, paired_p(differences))] if len(differences) > 1 else []
+    told = [same for (same, _), p in zip(compared, holm([p for _, p in compared]), strict=True) if p < LEVEL]
     tau = kendall_tau([_number(one.cell.entry.mean) for one in rows], [_number(one.mean) for one in rows])
-    return Order(len(rows), tau, counts[True][0], counts[False][0], counts[True][1], counts[False][1])
+    return Order(len(rows), tau, as_printed[True], as_printed[False], sum(told), len(told) - sum(told))
 
 
 def _number(value: float | None) -> float:
