@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nasbench_cells.darts import DARTS, EDGES, MAX_POOL, SKIP
+from nasbench_cells.darts import AVG_POOL, DARTS, EDGES, MAX_POOL, SKIP
 from nasbench_mgdarts.align import aligned_width, best, even
 from nasbench_mgdarts.final import architecture, final_network, from_genes, genes
 from nasbench_mgdarts.layers import Kernel, Reduce, SepConv
@@ -228,7 +228,8 @@ def test_a_masked_weight_stays_zero_while_the_final_network_is_trained(found: tu
 
 #: What the authors' small network for CIFAR-10 has, cell by cell: its width, how many 3x3 and 5x5 separable
 #: convolutions for each middle width, 3x3 and 5x5 dilated ones, skips of stride 2, poolings, plain skips.
-SMALL: tuple[tuple[int, dict[int, int], dict[int, int], int, int, int, int, int], ...] = (
+Published: TypeAlias = "tuple[tuple[int, dict[int, int], dict[int, int], int, int, int, int, int], ...]"
+SMALL: Published = (
     (18, {18: 8, 20: 1}, {18: 4, 20: 3}, 1, 2, 0, 5, 1),
     (24, {24: 2}, {24: 2}, 2, 2, 0, 4, 0),
     (36, {36: 6}, {36: 6, 40: 2}, 1, 5, 4, 9, 1),
@@ -249,14 +250,12 @@ def test_the_authors_small_network_has_the_parameters_of_its_authors() -> None:
     for (width, sep3, sep5, dil3, dil5, halving, pools, skips), full in zip(SMALL, full_shapes(space), strict=True):
         separable = [[middle for middle, count in of.items() for _ in range(count)] for of in (sep3, sep5)]
         numbers = [*separable, [0] * dil3, [0] * dil5]
-        operations = [(e, SKIP + 1 + i, number) for i, of in enumerate(numbers) for e, number in enumerate(of)]
-        operations += [(e, SKIP, width // 2) for e in outer[:halving]] + [(e, SKIP, 0) for e in inner[:skips]]
-        operations += [(e, MAX_POOL, 0) for e in range(pools)]
-        outputs = [4 * shapes[-back].width if len(shapes) >= back else 3 * 24 for back in (2, 1)]
-        even = width // 2 if full.after_reduction else 0
-        shapes.append(
-            full._replace(before=outputs[0], last=outputs[1], width=width, even=even, operations=tuple(operations))
-        )
+        found = [(e, SKIP + 1 + i, number) for i, of in enumerate(numbers) for e, number in enumerate(of)]
+        found += [(e, SKIP, width // 2) for e in outer[:halving]] + [(e, SKIP, 0) for e in inner[:skips]]
+        found += [(e, op, 0) for op in (MAX_POOL, AVG_POOL) for e in range(len(EDGES))][:pools]
+        before, last = (4 * shapes[-back].width if len(shapes) >= back else 3 * 24 for back in (2, 1))
+        even_ = width // 2 if full.after_reduction else 0
+        shapes.append(full._replace(before=before, last=last, width=width, even=even_, operations=tuple(found)))
     assert sum(len(shape.operations) for shape in shapes) == 184
     final = FinalNet(space, shapes)
     assert final.sizes() == (704_082, 704_082)
