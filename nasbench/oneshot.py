@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from nasbench import batch_norm, hookimpl, static
+from nasbench import batch_norm, hookimpl, optimizers, static
 from nasbench.data import shuffled
+from nasbench.errors import BadInput
 from nasbench.limits import refuse_limits
 from nasbench.plugins import Plugin, answerer
 from nasbench.records import Choice
@@ -25,7 +26,7 @@ class Defaults(Plugin):
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
-        return refuse_limits(run) or batch_norm.refuse(run) or static.refuse(run)
+        return refuse_limits(run) or batch_norm.refuse(run) or static.refuse(run) or optimizers.refuse(run)
 
     @hookimpl(trylast=True)
     def search(self, run: Run) -> list[Choice]:
@@ -56,16 +57,7 @@ class Defaults(Plugin):
 
     @hookimpl(trylast=True)
     def make_optimizer(self, run: Run) -> torch.optim.Optimizer:
-        assert run.net is not None
-        t = run.recipe.train
-        return torch.optim.SGD(
-            run.net.parameters(),
-            lr=t.lr,
-            momentum=t.momentum,
-            nesterov=t.nesterov,
-            weight_decay=t.weight_decay,
-            foreach=True,
-        )
+        return optimizers.make(run)
 
     @hookimpl(trylast=True)
     def next_batch(self, run: Run) -> Batch:
@@ -93,8 +85,8 @@ class Defaults(Plugin):
         run.optimizer.zero_grad(set_to_none=run.recipe.train.update_scope == "subnet")
         logits = run.forward(batch.images, archs)
         losses = run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs)
-        weights = torch.tensor(rates if inside else [1.0] * len(rates), dtype=losses.dtype, device=losses.device)
-        torch.dot(losses, weights).backward()
+        weights = optimizers.loss_weights(run, rates, inside)
+        torch.dot(losses, torch.tensor(weights, dtype=losses.dtype, device=losses.device)).backward()
         static.forget_unused(run, archs)
         mean_rate = place_rates(run, rates, inside)
         run.hook.update(run=run, archs=archs)
@@ -113,10 +105,17 @@ class Defaults(Plugin):
 
     @hookimpl(trylast=True)
     def compute_loss(self, run: Run, logits: torch.Tensor, batch: Batch, archs: list[Arch]) -> torch.Tensor:
+        smoothing = run.recipe.train.label_smoothing
         if batch.class_mask is not None:
+            if smoothing:
+                raise BadInput(
+                    f"train.label_smoothing = {smoothing} gives weight to classes that take no part; set it to 0."
+                )
             logits = logits.masked_fill(~batch.class_mask, -torch.inf)
         n, size, _ = logits.shape
-        losses = F.cross_entropy(logits.flatten(0, 1), batch.labels.repeat(n), reduction="none")
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), batch.labels.repeat(n), reduction="none", label_smoothing=smoothing
+        )
         return losses.view(n, size).mean(1)
 
     @hookimpl(trylast=True)
@@ -159,12 +158,13 @@ def place_rates(run: Run, rates: list[float], inside: bool) -> float:
     say; return the mean rate."""
     assert run.optimizer is not None
     mean_rate = math.fsum(rates) / len(rates)
+    decay_rate = mean_rate if run.recipe.train.decay == "mean_rate" else run.recipe.train.lr
+    rate = 1.0 if inside and run.recipe.train.optimizer == "sgd" else mean_rate
     for group in run.optimizer.param_groups:
-        group["lr"] = 1.0 if inside else mean_rate
+        group["lr"] = rate
         if inside:
             decay = group.setdefault("full_weight_decay", group["weight_decay"])
-            falls = run.recipe.train.decay == "mean_rate"
-            group["weight_decay"] = decay * (mean_rate if falls else run.recipe.train.lr)
+            group["weight_decay"] = decay * decay_rate / rate  # both optimizers multiply it by their rate
     return mean_rate
 
 

@@ -66,6 +66,13 @@ class TrainSettings(Settings):
     the initial rate, as in the official code of that paper."""
     update_scope: Literal["subnet", "all"] = "subnet"
     """subnet: parameters outside the sampled subnets are left alone; all: weight decay and momentum move them too."""
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", json_schema_extra=LATER)
+    """adamw: decoupled weight decay, betas (0.9, 0.999); momentum and nesterov are SGD's. Rates inside are then the
+    subnets' weights relative to their mean rate, which is the optimizer's, since AdamW undoes a gradient's scale."""
+    warmup_epochs: float = Field(0.0, ge=0, json_schema_extra=LATER)
+    """In so many first epochs the rate of every subnet rises on a line to `lr`, whatever the schedule says."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1, json_schema_extra=LATER)
+    """Share of a label's weight that all classes get alike, in training."""
 
 
 class ScoreSettings(Settings):

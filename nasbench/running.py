@@ -21,6 +21,7 @@ from nasbench.errors import BadInput
 from nasbench.files import waited_for
 from nasbench.limits import Cost, limits
 from nasbench.machine import peak_memory
+from nasbench.optimizers import WarmUp
 from nasbench.plugins import build_terms, compose, load_evaluators
 from nasbench.recipe import Recipe
 from nasbench.stages import Store, python_stream, stream, torch_stream
@@ -93,6 +94,8 @@ class Run:
         others[f"space {recipe.space}"] = space
         if processes() > 1:
             others["processes"] = Share()
+        if recipe.train.warmup_epochs:
+            others["warm-up"] = WarmUp()
         self.manager: pluggy.PluginManager = compose(self.plugins, others, nasbench.oneshot.Defaults())
         self.hook = self.manager.hook
         self.state, self.info, self.scores, self.queries, self.parts = {}, {}, {}, [], {}

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from nasbench import Arch, Run, hookimpl
 from nasbench.data import Batch
+from nasbench.errors import BadInput
 from nasbench.harness import prepare
 from nasbench.oneshot import Defaults, places_rates_inside, score_subset
 from nasbench.recipe import TrainSettings, resolve
@@ -204,20 +205,31 @@ def test_where_the_rate_stands(make: Make, method: str, placement: str, n: int, 
     assert places_rates_inside(run, n) == inside
 
 
-def test_the_loss_is_cross_entropy_of_each_subnet() -> None:
+def trained_with(**settings: Any) -> Any:
+    """Enough of a run for what only reads the settings of training."""
+    return SimpleNamespace(recipe=SimpleNamespace(train=TrainSettings(**settings)))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_cross_entropy_of_each_subnet(smoothing: float) -> None:
     logits, labels = torch.randn(3, 4, 5), torch.tensor([0, 1, 4, 1])
-    losses = Defaults().compute_loss(None, logits, Batch(torch.empty(4), labels), [])  # type: ignore[arg-type]
-    assert torch.allclose(losses, torch.stack([F.cross_entropy(one, labels) for one in logits]))
+    run = trained_with(label_smoothing=smoothing)
+    losses = Defaults().compute_loss(run, logits, Batch(torch.empty(4), labels), [])
+    target = (1 - smoothing) * F.one_hot(labels, 5) + smoothing / 5
+    assert torch.allclose(losses, -(target * logits.log_softmax(-1)).sum(-1).mean(1))
 
 
 def test_the_loss_honours_a_class_mask() -> None:
     logits, labels = torch.randn(2, 3, 4), torch.tensor([0, 2, 2])
     mask = torch.tensor([[True, False, True, False]] * 3)
-    losses = Defaults().compute_loss(None, logits, Batch(torch.empty(3), labels, mask), [])  # type: ignore[arg-type]
+    run, batch = trained_with(), Batch(torch.empty(3), labels, mask)
+    losses = Defaults().compute_loss(run, logits, batch, [])
     part = torch.stack([F.cross_entropy(one[:, [0, 2]], labels // 2) for one in logits])
     assert torch.allclose(losses, part)
     everyone = Batch(torch.empty(3), labels, torch.ones(3, 4, dtype=torch.bool))
-    assert not torch.allclose(losses, Defaults().compute_loss(None, logits, everyone, []))  # type: ignore[arg-type]
+    assert not torch.allclose(losses, Defaults().compute_loss(run, logits, everyone, []))
+    with pytest.raises(BadInput, match="label_smoothing = 0.1 gives weight to classes that take no part"):
+        Defaults().compute_loss(trained_with(label_smoothing=0.1), logits, batch, [])
 
 
 @pytest.mark.parametrize(("clip", "norm"), [(None, 20.0), (5.0, 5.0), (50.0, 20.0)])
