@@ -112,20 +112,18 @@ class SpaceSuite(Suite):
 
 
 def count_costs(space: SearchSpace, arch: Arch) -> dict[str, int]:
-    """Costs by looking at the network: its parameters, and what its convolutions and linear layers multiply."""
+    """Costs by looking at the network: its parameters, and the products of its convolutions, linear layers and
+    matrix products."""
     import torch
 
-    net, madds = space.build(arch).eval(), 0
+    from torch.utils.flop_counter import FlopCounterMode
 
-    def count(module: Any, _: Any, output: torch.Tensor) -> None:
-        nonlocal madds
-        madds += output.numel() * module.weight[0].numel()
-
-    for module in net.modules():
-        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-            module.register_forward_hook(count)
-    with torch.no_grad():
+    net, flops = space.build(arch).eval(), FlopCounterMode(display=False)
+    with torch.no_grad(), flops:
         net(torch.zeros(2, *space.image))  # two: batch statistics of one image may not exist
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    weights = sum(p.numel() for p in parameters if p.ndim > 1)
-    return {"params": sum(p.numel() for p in parameters), "conv_weights": weights, "madds": madds // 2}
+    layers = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    return {
+        "params": sum(p.numel() for p in net.parameters() if p.requires_grad),
+        "conv_weights": sum(layer.weight.numel() for layer in layers if layer.weight.requires_grad),
+        "madds": flops.get_total_flops() // 4,  # of two images, a multiply-add being two
+    }

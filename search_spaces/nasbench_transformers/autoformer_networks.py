@@ -179,8 +179,10 @@ class Supernet(Network):
             size = self.sizes[i][1]
             # How many hidden units a ratio has depends on the embedding dimension: [embeds,hidden].
             hidden = torch.stack(
-                [F.pad(ratios @ (m := self.leading([int(e * r) for r in RATIOS])), (0, size - m.shape[1]))
-                 for e in self.space.embeds]
+                [
+                    F.pad(ratios @ (m := self.leading([int(e * r) for r in RATIOS])), (0, size - m.shape[1]))
+                    for e in self.space.embeds
+                ]
             )
             both = (hidden.T * options) @ embeds
             mine = {"up.weight": both, "up.bias": options @ hidden, "down.weight": both.T, "down.bias": embed}
