@@ -228,7 +228,7 @@ def test_the_loss_honours_a_class_mask() -> None:
     assert torch.allclose(losses, part)
     everyone = Batch(torch.empty(3), labels, torch.ones(3, 4, dtype=torch.bool))
     assert not torch.allclose(losses, Defaults().compute_loss(run, logits, everyone, []))
-    with pytest.raises(BadInput, match="label_smoothing = 0.1 gives weight to classes that take no part"):
+    with pytest.raises(BadInput, match=r"label_smoothing = 0.1 gives weight to classes that take no part"):
         Defaults().compute_loss(trained_with(label_smoothing=0.1), logits, batch, [])
 
 

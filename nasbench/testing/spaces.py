@@ -11,8 +11,6 @@ from nasbench.testing.check import require
 from nasbench.testing.suite import Suite
 
 if TYPE_CHECKING:
-    import torch
-
     from nasbench.space import Arch, SearchSpace
 
 
@@ -115,7 +113,6 @@ def count_costs(space: SearchSpace, arch: Arch) -> dict[str, int]:
     """Costs by looking at the network: its parameters, and the products of its convolutions, linear layers and
     matrix products."""
     import torch
-
     from torch.utils.flop_counter import FlopCounterMode
 
     net, flops = space.build(arch).eval(), FlopCounterMode(display=False)

@@ -129,7 +129,8 @@ class Network(nn.Module):
 class Supernet(Network):
     """Every architecture in the weights of the largest: `net(images [B,C,H,W], archs) -> logits [n,B,K]`.
 
-    A subnet takes the first layers and, of every weight, the first rows and columns. `archs` may hold `Nested` mixtures.
+    A subnet takes the first layers and, of every weight, the first rows and columns. `archs` may hold `Nested`
+    mixtures.
     """
 
     def __init__(self, space: AutoFormerTiny) -> None:
