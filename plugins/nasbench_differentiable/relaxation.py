@@ -113,12 +113,7 @@ class Relaxed(Mixed):
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
-        if len(run.space.choices) > len(run.space.relaxed) > 0:
-            return (
-                f"{run.recipe.method} looks for the heaviest operation of an edge, and in this variant of "
-                f"{run.recipe.space} an edge has any number; that is for methods that prune."
-            )
-        return super().refuse(run)
+        return heaviest_only(run) or super().refuse(run)
 
     def architecture_gradient(self, run: Run, batch: Batch) -> list[Tensor] | None:
         """The gradient for alpha, or None to let it rest; by default that of the validation loss."""
@@ -140,6 +135,16 @@ class Relaxed(Mixed):
                 alpha.grad = slope
             self._optimizer.step()
         return (yield)
+
+
+def heaviest_only(run: Run) -> str | None:
+    """Why a method that keeps the heaviest operation of an edge cannot run on this space, or None."""
+    if len(run.space.choices) > len(run.space.relaxed) > 0:
+        return (
+            f"{run.recipe.method} looks for the heaviest operation of an edge, and in this variant of "
+            f"{run.recipe.space} an edge has any number; that is for methods that prune."
+        )
+    return None
 
 
 def validation_batch(run: Run) -> Batch:
