@@ -57,6 +57,8 @@ class Cream(Method):
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
+        if run.recipe.engine.processes > 1:
+            return "cream judges paths on whole batches, of which several processes see a part each; run it in one."
         steps = run.recipe.train.epochs * run.steps_per_epoch
         if steps - 1 < self.warmup * steps:
             return f"cream.warmup = {self.warmup:g} leaves no step to fill the board in a run of {steps}."

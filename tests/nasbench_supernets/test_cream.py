@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from nasbench_supernets.cream import Cream, distillation
+from nasbench_supernets.pa_da import PADA
 from torch.func import functional_call
 
 from nasbench import Arch, BadInput, Run
@@ -175,6 +177,12 @@ def test_what_it_cannot_do_is_refused() -> None:
         train_refused("cream+mgcs")
     with pytest.raises(BadInput, match="cream and evolution both decide 'select'"):
         train_refused("cream+evolution")
+
+
+@pytest.mark.parametrize("method", [Cream(), PADA()])
+def test_several_processes_are_refused(method: Any) -> None:
+    run = SimpleNamespace(recipe=SimpleNamespace(engine=SimpleNamespace(processes=2)))
+    assert str(method.refuse(run)).endswith("; run it in one.")
 
 
 def test_a_board_outside_the_limits_is_a_sentence(train: Train) -> None:
