@@ -80,7 +80,7 @@ def test_the_most_novel_replaces_the_constraint_most_like_the_sample() -> None:
 
 @pytest.mark.invariant("nsas", 4)
 def test_novelty_is_the_mean_distance_to_the_nearest() -> None:
-    others = [(0, 0, 0, 0), (0, 0, 0, 1), (1, 1, 1, 1)]
+    others: list[Arch] = [(0, 0, 0, 0), (0, 0, 0, 1), (1, 1, 1, 1)]
     assert NSAS(neighbours=10).novelty((0, 0, 1, 1), others) == pytest.approx((0.5 + 0.25 + 0.5) / 3)
     assert NSAS(neighbours=2).novelty((0, 0, 1, 1), others) == pytest.approx((0.25 + 0.5) / 2)
     assert NSAS().novelty((0, 0, 1, 1), []) == float("inf")
