@@ -28,6 +28,8 @@ COMMANDS = [
     "query",
     "leaderboard",
     "compare",
+    "plot",
+    "report",
     "sweep",
     "specialize",
     "verify",

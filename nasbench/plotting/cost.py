@@ -55,8 +55,8 @@ def curves(rows: list[dict[str, Any]], x: str = "madds", y: str = "top1") -> lis
             found.setdefault(one, set()).add(point)
             budgets.setdefault(one, set()).add(row["scenario"].get("budget"))
     return [
-        Curve(*one, *map(list, zip(*sorted(points), strict=True)), connected=len(points) <= len(budgets[one]))
-        for one, points in sorted(found.items())
+        Curve(method, phase, *map(list, zip(*sorted(points), strict=True)), len(points) <= len(budgets[method, phase]))
+        for (method, phase), points in sorted(found.items())
     ]
 
 

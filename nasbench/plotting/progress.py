@@ -81,9 +81,9 @@ def anytime(found: Found, options: Options) -> Iterator[Picture]:
         for unit in UNITS:
             every: dict[str, list[Stairs]] = defaultdict(list)
             for path, record in found.of(key):
-                metric = records.metric(record, "anytime_test")
-                curve = metric and metric.get("curve")
-                if curve and unit in curve:
+                metric = records.metric(record, "anytime_test") or {}
+                curve = metric.get("curve") or {}
+                if unit in curve:
                     end = [float(metric["n"])] if unit == "queries" else []  # it stays at its best to the end
                     x = [value / UNITS[unit][1] for value in [*curve[unit], *end]]
                     every[found.labels[path]].append((x, [*curve["value"], *curve["value"][-1:]][: len(x)]))
