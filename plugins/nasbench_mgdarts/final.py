@@ -64,8 +64,8 @@ def genes(final: FinalNet) -> list[dict[str, Any]]:
             filters = [w, w] if isinstance(each, Conv) else filters
             source, target = EDGES[e]
             operations.append({"op": OPERATIONS[op], "input": source, "output": target, "filters": filters})
-        found.append({**shape._replace(operations=())._asdict(), "operations": operations, "numbers": shape.operations})
-        found[-1]["numbers"] = [list(each) for each in shape.operations]
+        numbers = [list(each) for each in shape.operations]  # as `Shape` takes them
+        found.append({**shape._asdict(), "operations": operations, "numbers": numbers})
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+from nasbench_cells.darts import OPERATIONS
 from torch import Tensor
 
 from nasbench_mgdarts.layers import Reduce, SepConv, convolutions
@@ -82,8 +83,6 @@ def convolves(module: Any) -> bool:
 
 def is_kernel(op: int) -> bool:
     """Whether an operation has weights that are searched: separable and dilated convolutions."""
-    from nasbench_cells.darts import OPERATIONS
-
     return "conv" in OPERATIONS[op]
 
 
