@@ -54,10 +54,11 @@ def curves(rows: list[dict[str, Any]], x: str = "madds", y: str = "top1") -> lis
             # Scenarios that have a metric in common, as the superclasses of a budget their means, are one point.
             found.setdefault(one, set()).add(point)
             budgets.setdefault(one, set()).add(row["scenario"].get("budget"))
-    return [
-        Curve(method, phase, *map(list, zip(*sorted(points), strict=True)), len(points) <= len(budgets[method, phase]))
-        for (method, phase), points in sorted(found.items())
-    ]
+    made = []
+    for (method, phase), points in sorted(found.items()):
+        at, value, spread = (list(column) for column in zip(*sorted(points), strict=True))
+        made.append(Curve(method, phase, at, value, spread, len(points) <= len(budgets[method, phase])))
+    return made
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
