@@ -43,7 +43,7 @@ class Mixed(Annealed):
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
-        if not run.space.relaxed:
+        if not self.decisions(run):
             return f"{run.recipe.method} weighs options against each other; {run.recipe.space} does not mix them."
         for hook in ("sample_archs", "learning_rates") if self.mixes else ():
             for impl in getattr(run.hook, hook).get_hookimpls():
@@ -57,9 +57,13 @@ class Mixed(Annealed):
         """The search network."""
         return run.space.supernet()
 
+    def decisions(self, run: Run) -> dict[str, tuple[str, ...]]:
+        """The decisions that a mixture weighs, with their options; none where the space does not mix them."""
+        return run.space.relaxed
+
     def shapes(self, run: Run) -> list[int]:
         """The length of each vector of architecture parameters."""
-        return [len(options) for options in run.space.relaxed.values()]
+        return [len(options) for options in self.decisions(run).values()]
 
     def mixture(self, run: Run, purpose: str) -> Mixture:
         """What weighs the operations, with gradients to alpha; `purpose` names random streams: train or valid."""
