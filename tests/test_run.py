@@ -74,7 +74,7 @@ def test_what_a_run_leaves_behind(run_tiny: RunTiny, tmp_path: Path) -> None:
     assert folder.name == f"fairnas+calr+ms-tiny-digits-test-s3-{record['id']}"
     assert records.read(folder / "record.json") == record
     left = {str(p.relative_to(folder)).partition("-")[0] for p in folder.rglob("*") if p.is_file()}
-    assert left - {".lock"} == {"record.json", "stages/train/done", "stages/score/done"}
+    assert left - {".lock"} == {"record.json", "scores.json", "stages/train/done", "stages/score/done"}
     assert watcher.seen == [(stage, n + 1) for stage, total in STEPS.items() for n in range(total)]
     assert watcher.events == ["started", f"finished {record['id']}"]
     assert set(record["measured"]["seconds"]) == {"train", "score"}
