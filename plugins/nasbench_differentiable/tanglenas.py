@@ -17,7 +17,7 @@ class TangleNAS(Relaxed, Method):
     and added up. So one pass of the largest network trains all, and alpha by the validation loss, as in DARTS."""
 
     sampling: Literal["softmax", "dirichlet"] = "softmax"
-    """How alpha weighs options: by its softmax or, as DrNAS does, by a draw of the Dirichlet distribution elu(alpha) + 1."""
+    """How alpha weighs options: its softmax or, as DrNAS has it, a draw from Dirichlet(elu(alpha) + 1)."""
 
     def decisions(self, run: Run) -> dict[str, tuple[str, ...]]:
         return run.space.choices if hasattr(run.space, "nested") else {}
