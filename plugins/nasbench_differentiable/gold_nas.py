@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import Any, ClassVar
 
@@ -72,7 +73,7 @@ class GoldNAS(Mixed, Method):
             if budget.name not in self._cost:
                 return f"gold-nas meets budgets of madds or params, not {str(budget)!r}."
             if budget.value < (least := self.smallest(run, budget.name)):
-                return f"No network of {space.name} has {budget}: the smallest that gold-nas leaves has {least:,}."
+                return f"No network of {space.name} has {budget}: the smallest that gold-nas leaves has {least:,.0f}."
         return None
 
     # ------------------------------------------------------------------ the search network
@@ -97,10 +98,10 @@ class GoldNAS(Mixed, Method):
                 for name in self._base:
                     self._cost[name][e][op] = cost[name] - base[name]
 
-    def smallest(self, run: Run, name: str) -> int:
-        """The cost with one operation left in each node."""
-        cheapest = [min(float(self._cost[name][e][self._alive[e]].min()) for e in into) for into in edges_by_node(run)]
-        return self._base[name] + int(sum(cheapest))
+    def smallest(self, run: Run, name: str) -> float:
+        """The cost with the cheapest operation that is left in each node, and no other; infinite if one has none."""
+        nodes = [torch.cat([self._cost[name][e][self._alive[e]] for e in into]) for into in edges_by_node(run)]
+        return self._base[name] + sum(float(costs.min()) if len(costs) else math.inf for costs in nodes)
 
     def start(self, n: int, rng: torch.Generator) -> Tensor:
         return torch.zeros(n)
@@ -173,9 +174,9 @@ class GoldNAS(Mixed, Method):
         self.meet(run)
         run.info |= {"operations": sum(int(alive.sum()) for alive in self._alive), "lambda": self._control["lambda"]}
 
-    def shares(self, run: Run) -> list[tuple[float, int, int]]:
-        """(share of its node, edge, operation) of every operation that may go, the weakest first; the last operation
-        of a node may not."""
+    def shares(self, run: Run, strongest: bool = False) -> list[tuple[float, int, int]]:
+        """(share of its node, edge, operation) of every operation, the weakest first; the strongest of each node only
+        if asked for."""
         found = []
         for into in edges_by_node(run):
             s = [
@@ -185,7 +186,7 @@ class GoldNAS(Mixed, Method):
                 if self._alive[e][op]
             ]
             total = sum(w for w, _, _ in s)
-            found += [(w / total, e, op) for w, e, op in sorted(s)[:-1]]
+            found += [(w / total, e, op) for w, e, op in sorted(s)[: None if strongest else -1]]
         return sorted(found)
 
     def prune(self, run: Run) -> int:
@@ -195,9 +196,15 @@ class GoldNAS(Mixed, Method):
             for i, (share, e, op) in enumerate(self.shares(run))
             if share < self.xi_min or (i < self.pace and share < self.xi_max)
         ]
-        for e, op in weak:
-            self._alive[e][op] = False
-        return len(weak)
+        return sum(self.drop(run, e, op) for e, op in weak)
+
+    def drop(self, run: Run, e: int, op: int) -> bool:
+        """Prune an operation, unless its node were empty without it, or a budget out of reach: where the cheap
+        operations of a node are gone, the last may cost too much."""
+        self._alive[e][op] = False
+        limits = map(Budget.parse, self.budgets)
+        self._alive[e][op] = any(self.smallest(run, limit.name) > limit.value for limit in limits)
+        return not self._alive[e][op]
 
     def cost(self, name: str) -> int:
         """What the network of all operations left would cost at its final size."""
@@ -225,8 +232,8 @@ class GoldNAS(Mixed, Method):
         for text in sorted(self.budgets, key=lambda text: -Budget.parse(text).value):
             how = "architecture parameters" + ("" if text in self._met else ", cut to the budget after the last epoch")
             while text not in self._met:
-                _, e, op = self.shares(run)[0]
-                self._alive[e][op] = False
+                weakest = [*self.shares(run), *self.shares(run, strongest=True)]
+                next(op for _, e, op in weakest if self.drop(run, e, op))
                 self.meet(run)
             choices.append(Choice(tuple(self._met[text]), {"budget": text}, selected_on=how))
         return choices

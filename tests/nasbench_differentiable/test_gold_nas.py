@@ -182,6 +182,25 @@ def test_a_node_keeps_its_last_operation(inside: Any) -> None:
     assert inside("gold-nas", look, "nb201", **gold(pace=99, xi_max=0.99)) == [[4], [14], [34]]
 
 
+@pytest.mark.invariant("gold-nas", 5)
+def test_what_a_budget_needs_is_not_pruned(inside: Any) -> None:
+    """Convolutions are far stronger than skips and pooling, and the budget has room for none."""
+
+    def look(trained: Trained) -> Any:
+        method, run = trained.method, trained.run
+        least = run.space.cost((0,) * 6)["params"]
+        method.budgets = [f"params={least}"]
+        set_alphas(method, [[0.5, 0.1, 0.9, 0.9, 0.1] for _ in range(6)])
+        method.prune(run)
+        left = [sum(int(method._alive[e][[1, 4]].sum()) for e in into) for into in NODES]
+        (choice,) = method.select(run)
+        return left, run.space.cost(choice.arch)["params"] - least
+
+    left, over = inside("gold-nas", look, "nb201", **gold(pace=99, xi_max=0.99))
+    assert left == [1, 1, 1]
+    assert over == 0
+
+
 @pytest.mark.invariant("gold-nas", 6)
 def test_what_was_pruned_stays_so_and_has_no_gradient(train: Train) -> None:
     options = gold(budgets=["params=2K"], pace=3, xi_max=0.2)
