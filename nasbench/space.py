@@ -192,7 +192,7 @@ class SearchSpace(Plugin):
         return []
 
     def chain(self, arch: Arch) -> list[Layer]:
-        """The layers of an architecture one after the other, to be drawn; here the decisions, widths with their share."""
+        """The layers of an architecture in order, to be drawn; here the decisions, widths with their share."""
         from nasbench.drawing import Layer
 
         found = []

@@ -147,6 +147,7 @@ def test_config_reads_back_as_the_same_recipe(arguments: str, tmp_path: Path) ->
     assert yaml.safe_load(text) == {
         **recipe.model_dump(mode="json", include={"dataset", "target", "preset", "seed", *config.keys()}),
         **{name: options for name, options in recipe.options.items() if options},
+        "select": {"within": []},
     }
 
 

@@ -154,7 +154,7 @@ def test_which_choice_is_meant(tmp_path: Path) -> None:
         choice_of(several, None)
     assert choice_of(several, 1) == 1
     written(tmp_path / "runs", several)
-    wrong = nasbench("export", several["id"], "--choice", "2", cwd=tmp_path)
+    wrong = nasbench("export", "run0", "--choice", "2", cwd=tmp_path)
     assert (wrong.code, wrong.out) == (2, "")
     assert wrong.err == "nasbench: --choice 2 does not fit: the run has the choices 0 to 1.\n"
     assert "nasbench export" in nasbench("export", "--help", cwd=tmp_path).out.partition("Examples:")[2]

@@ -45,7 +45,7 @@ def reproduce(
     plugin: Plugins = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run nothing; show what the records say.")] = False,
 ) -> None:
-    """Run the rows of a paper's table and show them beside the printed ones.
+    """Run a paper's table, and show it beside what is printed.
 
     What has a record below --runs is not run again. A number that cannot be run says why: data, description or compute.
     """

@@ -97,7 +97,7 @@ def differing(a: Arch, b: Arch) -> int:
 @pytest.mark.parametrize("mutation", [0.1, 0.5, 1.0])
 def test_a_mutation_draws_each_decision_again_with_its_probability(mutation: float) -> None:
     parent, space = (0,) * 6, NB201()
-    run: Any = type("Run", (), {"space": space, "truth": None})
+    run: Any = type("Run", (), {"space": space, "truth": None, "fits": lambda arch: True})
     evolution = Evolution(population=1, crossover=0, mutation=mutation)
     rng = random.Random(0)
     drawn = [evolution.breed(run, rng, {parent: 1.0})[0] for _ in range(1500)]
@@ -110,7 +110,7 @@ def test_a_mutation_draws_each_decision_again_with_its_probability(mutation: flo
 @pytest.mark.invariant("evolution", 5)
 @pytest.mark.parametrize("table", [None, Tiny().ground_truth("digits")], ids=["space", "table"])
 def test_the_first_generation_is_uniform(table: Any) -> None:
-    run: Any = type("Run", (), {"space": Tiny(), "truth": table})
+    run: Any = type("Run", (), {"space": Tiny(), "truth": table, "fits": lambda arch: True})
     rng, counts = random.Random(0), Counter[Arch]()
     for _ in range(600):
         counts.update(Evolution(population=9).breed(run, rng, {}))
