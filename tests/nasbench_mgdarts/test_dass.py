@@ -11,7 +11,7 @@ import pytest
 import torch
 from nasbench_mgdarts.dass import DASS, TopShare, searched
 from nasbench_mgdarts.final import from_genes, nodes_with_input
-from nasbench_mgdarts.layers import Kernel
+from nasbench_mgdarts.layers import Kernel, Plain
 from safetensors.torch import load_file
 
 from nasbench.harness import execute
@@ -77,10 +77,12 @@ def test_fine_tuning_goes_on_with_the_weights_that_were_searched(start: Start) -
     object.__setattr__(method, "choices", lambda run, arch, network, how, **more: taken.update(net=network) or [])
     method.select(run)
     assert nodes_with_input(run.net)
-    searched_ = run.net.state_dict()
-    names = [n for n in taken["net"].state_dict() if n.endswith("weight")]
-    assert names
-    assert all(torch.equal(taken["net"].state_dict()[n], searched_[n]) for n in names)
+    own, searched_ = taken["net"].state_dict(), run.net.state_dict()
+    poolings = {f"{name}.norm" for name, m in taken["net"].named_modules() if isinstance(m, Plain) and m.norm}
+    fresh = {n for n in own if n not in searched_}
+    assert {n.rpartition(".")[0] for n in fresh} == poolings  # the search net has no norm behind a pooling
+    assert any(n.endswith("point.weight") for n in own)
+    assert all(torch.equal(own[n], searched_[n]) for n in own.keys() - fresh)
 
 
 @pytest.mark.invariant("dass", 4)
