@@ -8,8 +8,9 @@ from typing import Any
 
 import typer
 
-# isort: off - the verbs register themselves, and help shows them in this order
-from nasbench.cli import comparing, data, looking, making, picturing, reproducing, running  # noqa: F401
+# The verbs register themselves, and help shows them in this order.
+# isort: off
+from nasbench.cli import running, looking, comparing, picturing, reproducing, making, data  # noqa: F401
 
 # isort: on
 from nasbench.cli.options import app, one_line
