@@ -111,16 +111,19 @@ class SpaceSuite(Suite):
 
 def count_costs(space: SearchSpace, arch: Arch) -> dict[str, int]:
     """Costs by looking at the network: its parameters, and the products of its convolutions, linear layers and
-    matrix products."""
+    matrix products. A convolution that is no layer, as pooling may be computed, is none of them."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    net, flops = space.build(arch).eval(), FlopCounterMode(display=False)
-    with torch.no_grad(), flops:
+    net, counter = space.build(arch).eval(), FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
         net(torch.zeros(2, *space.image))  # two: batch statistics of one image may not exist
-    layers = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    layers = {n: m for n, m in net.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)}
+    counts, convolution = counter.get_flop_counts(), torch.ops.aten.convolution
+    flops = sum(count for op, count in counts["Global"].items() if op != convolution)
+    flops += sum(counts.get(f"{type(net).__name__}.{name}", {}).get(convolution, 0) for name in layers)
     return {
         "params": sum(p.numel() for p in net.parameters() if p.requires_grad),
-        "conv_weights": sum(layer.weight.numel() for layer in layers if layer.weight.requires_grad),
-        "madds": flops.get_total_flops() // 4,  # of two images, a multiply-add being two
+        "conv_weights": sum(layer.weight.numel() for layer in layers.values() if layer.weight.requires_grad),
+        "madds": flops // 4,  # of two images, a multiply-add being two
     }
