@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import Any, NamedTuple
 
 from nasbench.errors import BadInput, unknown
-from nasbench.leaderboard import Key, tables
+from nasbench.leaderboard import Key, everywhere, tables
 from nasbench.metrics import mean_interval
 from nasbench.plugins import build_terms, format_label
 
@@ -53,7 +53,7 @@ class Comparison(NamedTuple):
 def compare(found: list[tuple[str, dict[str, Any]]], a: str, b: str, name: str = "kendall_tau") -> list[Comparison]:
     """Two labels in every table that has both; raises BadInput if there is nothing to compare."""
     every: dict[tuple[Key, str], dict[str, dict[str, Any]]] = defaultdict(dict)
-    for key, rows in tables(found).items():
+    for key, rows in tables(everywhere(found)).items():
         several = len({row["phase"] for row in rows}) > 1
         for row in rows:
             scenario = " ".join([*row["scenario"].values(), *([row["phase"]] if several else [])])

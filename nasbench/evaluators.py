@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 
 class Ranking(Evaluator):
-    """How the supernet's scores rank architectures against ground truth, and how the parameter count does."""
+    """How the supernet's scores rank architectures against ground truth, and how the parameter count does.
+
+    The same scores are ranked against every other dataset of the table too: `kendall_tau.cifar100`.
+    """
 
     K: ClassVar[int] = 10
 
@@ -71,8 +74,21 @@ class Ranking(Evaluator):
                 definition="Kendall's tau-b between weights and score/truth; 0 is fair",
             ),
         ]
-        about = {"dataset": run.recipe.target, "split": "test", "subset": run.recipe.score.subset}
-        return [metric.model_copy(update={**about, "n": metric.n or len(archs)}) for metric in found]
+        elsewhere = [
+            Metric(
+                name=f"{name}.{other}",
+                value=kendall_tau(values, run.truth.query(archs, "test", other)),
+                definition=f"Kendall's tau-b between the same {what} and true test accuracy on {other}",
+                dataset=other,
+            )
+            for other in run.truth.others(run.recipe.target)
+            for name, what, values in (("kendall_tau", "scores", scores), ("params_tau", "parameter counts", params))
+        ]
+        about = {"split": "test", "subset": run.recipe.score.subset}
+        return [
+            m.model_copy(update={**about, "dataset": m.dataset or run.recipe.target, "n": m.n or len(archs)})
+            for m in [*found, *elsewhere]
+        ]
 
     def reduced(self, run: Run, archs: list[Arch], scores: list[float], truth: list[float]) -> Metric:
         """Tau over classes of architectures that compute the same, each class by its means."""
@@ -123,6 +139,15 @@ class Pick(Evaluator):
                     definition="best top-1 in the table minus the pick's",
                     **about,
                 ),
+            ]
+            metrics += [
+                Metric(
+                    name=f"top1.{other}",
+                    value=table.query([choice.arch], "test", other)[0],
+                    definition=f"true top-1 of the same pick, trained alone on {other}",
+                    **{**about, "dataset": other},
+                )
+                for other in table.others(run.recipe.target)
             ]
         elif choice.network is not None and run.data.test is not None and "superclass" not in choice.scenario:
             accuracy = top1(run, choice.network, "test")

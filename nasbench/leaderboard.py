@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,37 @@ def key_of(record: dict[str, Any]) -> Key:
     """What runs must share to stand in one table."""
     recipe = record["recipe"]
     return recipe["space"], recipe["target"], recipe["dataset"], recipe["preset"], recipe["score"]["subset"]
+
+
+def everywhere(found: Iterable[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """The runs, and after them each as seen from the other datasets that its scores were ranked against.
+
+    Nothing was trained or chosen anew for these; a run made for that target counts before them. A search that looks
+    accuracies up has no scores: what it would find elsewhere is another run.
+    """
+    runs = list(found)
+    made = {(dump_json(settings(run)), run["recipe"]["seed"]) for _, run in runs}
+    seen = [(path, one) for path, run in runs for one in _seen_from(run)]
+    return [*runs, *(one for one in seen if (dump_json(settings(one[1])), one[1]["recipe"]["seed"]) not in made)]
+
+
+def _seen_from(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """`kendall_tau.cifar100` as the `kendall_tau` of a record whose target is cifar100."""
+    names = {m["name"] for result in record["results"] for m in result["metrics"]}
+    for target in sorted(name.partition(".")[2] for name in names if name.startswith("kendall_tau.")):
+        results = [
+            {
+                **result,
+                "metrics": [
+                    {**m, "name": m["name"].removesuffix(f".{target}")}
+                    for m in result["metrics"]
+                    if m["name"] in MILLIONS or m["name"].endswith(f".{target}")
+                ],
+            }
+            for result in record["results"]
+        ]
+        recipe = record["recipe"]
+        yield {**record, "recipe": {**recipe, "target": target}, "results": results, "chosen_for": recipe["target"]}
 
 
 def tables(found: Iterable[tuple[str, dict[str, Any]]]) -> dict[Key, list[dict[str, Any]]]:
@@ -132,6 +163,7 @@ def _row(label: str, phase: str, found: list[tuple[str, dict[str, Any], dict[str
         "devices": sorted({f"{r['measured']['device']}, {r['measured']['threads']} threads" for _, r, _ in found}),
         "dates": sorted({r["measured"]["date"][:10] for _, r, _ in found}),
         "paths": [path for path, _, _ in found],
+        "chosen_for": sorted({r["chosen_for"] for _, r, _ in found if "chosen_for" in r}),
     }
 
 
@@ -195,6 +227,10 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
         f"# {space}, ranked against {target}" if ranked else f"# {space} on {target}",
         "",
         f"Trained on {dataset} with preset `{preset}`{f'; tau-b on the subset `{subset}`' if ranked else ''}.",
+        *(
+            f"The scores and picks are those of the runs ranked against {name}: nothing was trained or chosen anew."
+            for name in sorted({name for row in rows for name in row["chosen_for"]})
+        ),
         "Mean ± standard deviation over n seeds; the interval is Student's 95 % for the mean.",
         "",
         tabulate(body, headers="keys", tablefmt=FORMATS[format], disable_numparse=True),
@@ -244,7 +280,7 @@ def _csv(body: list[dict[str, str]]) -> str:
 
 def render_all(found: list[tuple[str, dict[str, Any]]], format: str = "md", papers: Sequence[Paper] = ()) -> str:
     """Every table, one after the other."""
-    return "\n".join(render(key, rows, format, papers) for key, rows in tables(found).items())
+    return "\n".join(render(key, rows, format, papers) for key, rows in tables(everywhere(found)).items())
 
 
 def file_name(key: Key) -> str:
@@ -273,4 +309,7 @@ def stale(out: Path) -> list[Path]:
 
 def _wanted(out: Path) -> dict[Path, str]:
     papers = reported.read_all()
-    return {out / file_name(key): render(key, rows, papers=papers) for key, rows in tables(read_all(out)).items()}
+    return {
+        out / file_name(key): render(key, rows, papers=papers)
+        for key, rows in tables(everywhere(read_all(out))).items()
+    }

@@ -99,6 +99,11 @@ class Table:
         """Whether `query` can answer for a split."""
         return any((c.split, c.dataset, c.seed) == (split, dataset, "mean") for c in self.columns)
 
+    def others(self, dataset: str) -> list[str]:
+        """The other datasets on which it has test accuracies."""
+        means = {c.dataset for c in self.columns if (c.split, c.seed) == ("test", "mean")}
+        return sorted(means - {dataset})
+
     def training_seconds(self, archs: list[Arch], dataset: str) -> list[float]:
         """Seconds that training each of these alone takes; `seconds` must have the dataset."""
         return [float(self.seconds[dataset][self._rows[self.space.number(arch)]]) for arch in archs]

@@ -13,7 +13,8 @@ from nasbench.harness import execute
 def verify(path: Path, runs: Path, observers: Sequence[Any] = ()) -> list[str]:
     """Run the recipe of a record again, below `runs`, and say what differs; nothing if nothing does.
 
-    What stands under `measured` may differ. Raises BadInput if the recipe cannot be run here.
+    What stands under `measured` may differ, and a later version may add metrics. Raises BadInput if the recipe cannot
+    be run here.
     """
     before = records.read(path)
     after, _ = execute(records.recipe_of(before), runs, observers=observers)
@@ -25,6 +26,13 @@ def differences(place: str, a: Any, b: Any) -> Iterator[str]:
 
     >>> list(differences("", {"tau": [0.5, 0.4]}, {"tau": [0.5, 0.3], "n": 1}))
     ['n: missing before, 1 now', 'tau[1]: 0.4 before, 0.3 now']
+
+    Metrics are compared by name, those that were there before:
+
+    >>> list(differences("metrics", [{"name": "tau", "value": 0.5}], [{"name": "top1"}, {"name": "tau", "value": 0.4}]))
+    ['metrics[tau].value: 0.5 before, 0.4 now']
+    >>> list(differences("metrics", [{"name": "tau"}], []))
+    ["metrics[tau]: {'name': 'tau'} before, missing now"]
     """
     if isinstance(a, dict) and isinstance(b, dict):
         for key in sorted({*a, *b}):
@@ -33,9 +41,16 @@ def differences(place: str, a: Any, b: Any) -> Iterator[str]:
                 yield f"{where}: {a.get(key, 'missing')} before, {b.get(key, 'missing')} now"
             else:
                 yield from differences(where, a[key], b[key])
+    elif isinstance(a, list) and isinstance(b, list) and _named(a) and _named(b):
+        now = {x["name"]: x for x in b}
+        for x in a:
+            yield from differences(f"{place}[{x['name']}]", x, now.get(x["name"], "missing"))
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            where = x["name"] if isinstance(x, dict) and "name" in x else i
-            yield from differences(f"{place}[{where}]", x, y)
+            yield from differences(f"{place}[{i}]", x, y)
     elif a != b:
         yield f"{place}: {a} before, {b} now"
+
+
+def _named(values: list[Any]) -> bool:
+    return all(isinstance(x, dict) and "name" in x for x in values)

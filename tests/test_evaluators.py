@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +50,12 @@ def table(space: SearchSpace, test: dict[Arch, float], valid: dict[Arch, float] 
     if valid:
         columns[Column("d", "valid", 9, "mean")] = np.array([valid[arch] for arch in rows])
     return Table("t", space, np.array([space.number(arch) for arch in rows]), columns)
+
+
+def elsewhere(found: Table, dataset: str, test: dict[Arch, float]) -> Table:
+    """The same table with test accuracies on another dataset."""
+    there = np.array([test[found.space.from_number(int(n))] for n in found.numbers])
+    return replace(found, columns={**found.columns, Column(dataset, "test", 9, "mean"): there})
 
 
 def run(scores: dict[Arch, float], truth: Table | None, space: SearchSpace) -> Any:
@@ -209,6 +216,20 @@ def test_the_share_of_an_accuracy_of_zero_is_undefined() -> None:
 def test_what_is_no_number_correlates_with_nothing() -> None:
     assert kendall_tau([1, math.nan, 3], [1, 2, 3]) is None
     assert spearman([1, math.nan, 3], [1, 2, 3]) is None
+
+
+def test_the_same_scores_are_ranked_against_the_table_s_other_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasbench.evaluators.tau_interval", lambda *_: None)
+    space = Tiny(image=(1, 8, 8))
+    scores, here, there = (dict(zip(SIZES, v, strict=True)) for v in ([40, 30, 20, 60], [50, 60, 80, 70], [5, 4, 3, 9]))
+    truth = elsewhere(table(space, here), "e", there)
+    found = {m.name: m for m in Ranking().evaluate(run(scores, truth, space), [])}
+    assert found.keys() == RANKING | {"kendall_tau.e", "params_tau.e"}
+    assert (found["kendall_tau.e"].value, found["params_tau.e"].value) == (1, 0)  # 3 pairs each way
+    assert (found["kendall_tau"].value, found["kendall_tau"].dataset) == (pytest.approx(-1 / 3), "d")
+    assert {(m.dataset, m.n) for name, m in found.items() if name.endswith(".e")} == {("e", 4)}
+    (top1,) = (m for m in Pick().evaluate(run({}, truth, space), [Choice(SIZES[2])]) if m.name == "top1.e")
+    assert (top1.value, top1.dataset, top1.unit) == (3, "e", "%")
 
 
 # ---------------------------------------------------------------------- the pick

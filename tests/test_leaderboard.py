@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nasbench import BadInput, records
-from nasbench.leaderboard import file_name, publish, read_all, render, render_all, stale, tables
+from nasbench.leaderboard import everywhere, file_name, publish, read_all, render, render_all, stale, tables
 from nasbench.reported import Entry, Paper
 from tests.boards import made, result, written
 from tests.conftest import Install, Record, RunTiny
@@ -88,6 +88,32 @@ def test_what_cannot_be_compared_stands_in_tables_of_its_own(tmp_path: Path) -> 
     assert [key[-1] for key in keys] == ["all", "random:9", "table"]
     names = {file_name(key) for key in keys}
     assert names == {f"tiny-digits-digits-test-{subset}.md" for subset in ("all", "random9", "table")}
+
+
+def test_scores_ranked_against_another_dataset_too_stand_in_a_table_of_its_own() -> None:
+    elsewhere = {"kendall_tau.other": 0.1, "params_tau.other": 0.3, "top1.other": 40.0}
+    run, lookup = made("spos", 0.5, **elsewhere), made("random-search", None, **{"top1.other": 41.0})
+    found = tables(everywhere([("a", run), ("b", lookup)]))
+    assert {key[1]: [row["method"] for row in rows] for key, rows in found.items()} == {
+        "digits": ["spos", "random-search"],
+        "other": ["spos"],  # what was looked up for one dataset is no search for another
+    }
+    ((key, rows),) = ((key, rows) for key, rows in found.items() if key[1] == "other")
+    cited = paper(printed(0.751), printed(0.7, dataset="other"))
+    (row,) = csv.DictReader(io.StringIO(render(key, rows, "csv", [cited])))
+    assert (row["Kendall's tau"], row["tau by params"], row["true top-1 (%)"]) == ("0.100", "0.300", "40.00")
+    assert (row["params (M)"], row["n"], row["reported tau (paper)"]) == ("0.002", "1", "0.700 (Table F)")
+    assert "those of the runs ranked against digits: nothing was trained or chosen anew" in render(key, rows)
+    assert render_all([("a", run), ("b", lookup)]).count("nothing was trained or chosen anew") == 1
+
+
+def test_a_run_made_for_a_target_counts_before_one_only_seen_from_there() -> None:
+    own = made(tau=0.9)
+    own["recipe"]["target"] = "other"
+    seen = [made(tau=0.5, seed=seed, **{"kendall_tau.other": 0.1}) for seed in (0, 1)]
+    found = tables(everywhere([("a", seen[0]), ("b", own), ("c", seen[1])]))
+    (row,) = next(rows for key, rows in found.items() if key[1] == "other")
+    assert (row["seeds"], row["values"]["kendall_tau"]) == ([0, 1], [0.9, 0.1])
 
 
 @pytest.mark.parametrize(
