@@ -100,6 +100,11 @@ class Supernet(nn.Module):
         self.cells = nn.ModuleList(SearchCell(place, share) for place in places)
         self.head = nn.Linear(len(NODES) * places[-1].channels, space.classes)
 
+    @property
+    def reductions(self) -> list[nn.Module]:
+        """The cells that halve the image."""
+        return [cell for cell in self.cells if cast(SearchCell, cell).place.reduces]
+
     def forward(self, images: Tensor, archs: Sequence[Arch | Mixture]) -> Tensor:
         inputs = through_stem(self.stem, images)
         return torch.stack([self._subnet(*inputs, arch) for arch in archs])
