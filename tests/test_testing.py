@@ -15,10 +15,12 @@ import torch
 from nasbench_tiny.tiny import Tiny
 from pydantic import PrivateAttr
 
-from nasbench import Arch, Choice, Evaluator, Method, Metric, Modifier, Plugin, Run, SearchSpace, hookimpl
+from nasbench import Arch, BadInput, Choice, Evaluator, Method, Metric, Modifier, Plugin, Run, SearchSpace, hookimpl
 from nasbench.plugins import discover
 from nasbench.stages import python_stream
-from nasbench.testing import SUITES, Check, checks
+from nasbench.testing import SUITES, Check, Failure, checks
+from nasbench.testing.observers import Witness
+from nasbench.testing.suite import Suite
 from tests import shapes
 from tests.command import nasbench
 from tests.conftest import Install
@@ -368,7 +370,12 @@ def put(install: Install, cls: type[Plugin]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(("cls", "title", "message"), WRONG, ids=[cls.__name__ for cls, *_ in WRONG])
-def test_a_wrong_plugin_is_caught(install: Install, cls: type[Plugin], title: str, message: str) -> None:
+def test_a_wrong_plugin_is_caught(
+    install: Install, monkeypatch: pytest.MonkeyPatch, cls: type[Plugin], title: str, message: str
+) -> None:
+    if issubclass(cls, Evaluator):
+        monkeypatch.setattr(Suite, "labels", lambda self: ["random-search"])
+        monkeypatch.setattr(Suite, "spaces", lambda self: ["tiny"])
     (check,) = (check for check in checks(*put(install, cls)) if check.title == title)
     with pytest.raises(Exception, match=message):  # Failure, or the BadInput that a user would see as well
         check()
@@ -387,6 +394,28 @@ def test_every_shape_of_method_passes(install: Install, name: str) -> None:
     for check in checks("method", name):
         if check.title != "killed and resumed same record":  # tests/test_shapes.py kills them at random moments
             check()
+
+
+def test_an_evaluator_with_nothing_to_say_is_asked_once_of_each_method_and_space(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not of every pair; what is refused is tried elsewhere."""
+    asked = []
+
+    def trial(self: Suite, label: str, space: str) -> Witness:
+        asked.append((label, space))
+        if (label, space) == ("b", "small"):
+            raise BadInput("b is for large spaces.")
+        witness = Witness("", label, space)
+        witness.own = []
+        return witness
+
+    monkeypatch.setattr(Suite, "labels", lambda self: ["a", "b", "c"])
+    monkeypatch.setattr(Suite, "spaces", lambda self: ["small", "middle", "large"])
+    monkeypatch.setattr(Suite, "trial", trial)
+    with pytest.raises(Failure, match=r"a on small: it reports no metric\. b on small: b is for large spaces\."):
+        _ = Suite(*put(install, Silent)).first
+    assert asked == [("a", "small"), ("b", "small"), ("c", "small"), ("a", "middle"), ("b", "middle"), ("a", "large")]
 
 
 def test_every_check_catches_something() -> None:

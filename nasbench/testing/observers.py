@@ -8,7 +8,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from nasbench import hookimpl
-from nasbench.testing.check import Failure
+from nasbench.testing.check import Failure, require
 
 if TYPE_CHECKING:
     from nasbench.records import Choice, Metric
@@ -37,6 +37,10 @@ class Witness:
         mine = [i for i in run.hook.evaluate.get_hookimpls() if i.plugin_name == self.plugin and not i.wrapper]
         given = {"run": run, "choices": choices}
         self.own = [metric for i in mine for metric in i.function(*(given[name] for name in i.argnames)) or ()]
+        names = [(metric.choice, metric.name) for answer in answers for metric in answer]
+        for metric in self.own:
+            twice = names.count((metric.choice, metric.name)) > 1
+            require(not twice, f"Two evaluators report {metric.name!r}; give yours another name.")
         nets = [None if r.net is None else r.net.state_dict() for r in (run, *run.parts.values())]
         digest = hashlib.blake2b(pack([nets, run.scores, *(p.state_dict(run) for p in run.plugins.values())]))
         bits = Metric(name="learnt", value=int(digest.hexdigest()[:12], 16), definition="weights, scores, state")
