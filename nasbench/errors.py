@@ -15,13 +15,15 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> BadInput:
 
     >>> print(unknown("method", "fairnass", ["spos", "fairnas"]))
     Unknown method 'fairnass'; did you mean 'fairnas'?
+    >>> print(unknown("method", "DARTS", ["cdarts", "darts-v1", "darts-v2"]))
+    Unknown method 'DARTS'; did you mean 'darts-v1' or 'darts-v2'?
     >>> print(unknown("option", "calr.gama", ["calr.g", "calr.gamma_prime"]))
     Unknown option 'calr.gama'; did you mean 'calr.gamma_prime'?
     >>> print(unknown("method", "x", ["spos", "fairnas"]))
     Unknown method 'x'; known: fairnas, spos.
     """
     names, group = sorted(known), name[: name.rfind(".") + 1]
-    ends = {choice.removeprefix(group): choice for choice in names}
-    near = difflib.get_close_matches(name.removeprefix(group), ends, n=1, cutoff=0.5)
-    hint = f"did you mean {ends[near[0]]!r}?" if near else f"known: {', '.join(names) or 'none'}."
-    return BadInput(f"Unknown {kind} {name!r}; {hint}")
+    ends, end = {choice.removeprefix(group).lower(): choice for choice in names}, name.removeprefix(group).lower()
+    near = [e for e in ends if e.startswith(f"{end}-")] or difflib.get_close_matches(end, ends, n=1, cutoff=0.5)
+    nearest, everything = " or ".join(repr(ends[e]) for e in near), ", ".join(names) or "none"
+    return BadInput(f"Unknown {kind} {name!r}; " + (f"did you mean {nearest}?" if near else f"known: {everything}."))

@@ -172,6 +172,8 @@ def test_brackets_win() -> None:
         ("calr+ms", "has no method, only modifiers"),
         ("spos+ms+ms", "'ms' stands twice"),
         ("spso", "Unknown method 'spso'; did you mean 'spos'?"),
+        ("darts", "Unknown method 'darts'; did you mean 'darts-v1' or 'darts-v2'?"),
+        ("P-DARTS", "Unknown method 'P-DARTS'; did you mean 'p-darts'?"),
         ("spos+clar", "Unknown method 'clar'; did you mean 'calr'?"),
         ("spos+calr[gama_prime=3]", "did you mean 'calr.gamma_prime'?"),
         ("spos+calr[gamma_prime=0.5]", "calr.gamma_prime = 0.5 does not fit"),
