@@ -89,7 +89,6 @@ def test_equal_recipes_give_equal_records_whatever_torch_drew_before(run_tiny: R
     torch.manual_seed(2)
     two = run_tiny("dropout", runs="two")
     assert records.equal(one, two)
-    assert one["measured"] != two["measured"]
     assert not records.equal(one, run_tiny("dropout", runs="two", seed=1))
 
 
