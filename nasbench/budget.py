@@ -69,3 +69,33 @@ class Budget(NamedTuple):
         value = Decimal(repr(self.value))
         unit = next((unit for unit, size in UNITS.items() if value >= size), "")
         return f"{self.name}={(value / UNITS[unit]).normalize():f}{unit}"
+
+
+class Window(NamedTuple):
+    """What a whole network may cost: at most so much, and at least.
+
+    >>> str(Window.parse("madds=.3G..330M")), str(Window.parse("latency.raspi4=12 ms"))
+    ('madds=300M..330M', 'latency.raspi4=12ms')
+    """
+
+    most: Budget
+    least: Budget | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """Read a limit or, with two dots, a window. Raises BadInput for what is neither, and for an empty window."""
+        name, _, values = text.partition("=")
+        low, dots, high = values.rpartition("..")
+        most = Budget.parse_cost(f"{name}={high}" if dots else text)
+        least = Budget.parse_cost(f"{name}={low}") if dots else None
+        if least is not None and least.value > most.value:
+            raise BadInput(f"Nothing is within {text!r}: write the smaller value first.")
+        return cls(most, least)
+
+    def holds(self, cost: float | None) -> bool:
+        """Whether a cost lies within; one that is not known does not."""
+        return cost is not None and (self.least is None or self.least.value <= cost) and cost <= self.most.value
+
+    def __str__(self) -> str:
+        most = str(self.most)
+        return most if self.least is None else f"{self.least}..{most.partition('=')[2]}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nasbench import costs
-from nasbench.budget import Budget
+from nasbench.budget import Budget, Window
 from nasbench.plugins import answerer
 
 if TYPE_CHECKING:
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 Cost = Callable[["Arch"], "float | None"]
 
 
-def limits(run: Run) -> list[tuple[Budget, Cost]]:
+#: Random architectures of a space without a table, among which a search must have some to begin with.
+DRAWN = 1000
+
+
+def limits(run: Run) -> list[tuple[Window, Cost]]:
     """The limits of a run, each with what an architecture costs by it; None stands for unknown.
 
     Parameters and multiply-adds are of the network that the table knows, or else of the run's.
     """
-    return [(budget, _cost(run, budget)) for budget in map(Budget.parse_cost, run.recipe.select.within)]
+    return [(window, _cost(run, window.most)) for window in map(Window.parse, run.recipe.select.within)]
 
 
 def _cost(run: Run, budget: Budget) -> Cost:
@@ -34,16 +38,17 @@ def _cost(run: Run, budget: Budget) -> Cost:
 
 def refuse_limits(run: Run) -> str | None:
     """Why a run cannot keep to its limits: its method does not look at them, or nothing does keep to them."""
-    if not run.recipe.select.within:
+    if not run.recipe.select.within or run.parent is not None:  # a part selects nothing
         return None
     owner = answerer(run.manager, "search") or answerer(run.manager, "select")
     if owner is not None and not owner.keeps_within:
         return f"{run.recipe.method} does not select within limits; leave select.within out."
-    pool = run.subset()
+    pool, origin = run.subset(), f"of {run.recipe.score.subset}"
+    if owner is not None and run.truth is None:  # which searches the space, not the subset
+        rng, origin = run.fixed_rng("limits"), "drawn at random"
+        pool = [run.space.sample(rng) for _ in range(DRAWN)]
     if not any(map(run.fits, pool)):
-        least = {str(b): [c for c in map(cost, pool) if c is not None] for b, cost in run.limits}
-        have = ", ".join(f"{text}, where the least is {min(c):.4g}" for text, c in least.items() if c)
-        return (
-            f"None of the {len(pool)} architectures of {run.recipe.score.subset} is within {have or 'what is known'}."
-        )
+        known = {str(w): [c for c in map(cost, pool) if c is not None] for w, cost in run.limits}
+        have = ", ".join(f"{text}, where they have {min(c):.4g} to {max(c):.4g}" for text, c in known.items() if c)
+        return f"None of the {len(pool)} architectures {origin} is within {have or 'what is known'}."
     return None

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer
 
 from nasbench import plugin_files
-from nasbench.budget import Budget
+from nasbench.budget import Window
 from nasbench.errors import BadInput, unknown
 from nasbench.plugins import LATER, Plugin, build, build_terms, format_label, load, parse_label, validated
 
@@ -96,7 +96,7 @@ class SelectSettings(Settings):
 
     within: list[str] = Field([], json_schema_extra=LATER)
     """Limits that the choice keeps to: madds=30M, params=1M or, with a table of measured costs, latency.raspi4=12ms and
-    energy.eyeriss=2mJ."""
+    energy.eyeriss=2mJ; a window has two ends, madds=300M..330M."""
 
     @field_validator("within", mode="before")
     @classmethod
@@ -104,7 +104,7 @@ class SelectSettings(Settings):
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             return texts  # for pydantic to refuse
-        return [str(Budget.parse_cost(text)) for text in texts]
+        return [str(Window.parse(text)) for text in texts]
 
 
 class EngineSettings(Settings):

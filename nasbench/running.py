@@ -28,7 +28,7 @@ from nasbench.stages import Store, python_stream, stream, torch_stream
 from nasbench.subsets import resolve_subset
 
 if TYPE_CHECKING:
-    from nasbench.budget import Budget
+    from nasbench.budget import Window
     from nasbench.space import Arch, SearchSpace
     from nasbench.static import Static
     from nasbench.tables import Table
@@ -350,14 +350,13 @@ class Run:
     # ------------------------------------------------------------------ architectures
 
     @cached_property
-    def limits(self) -> list[tuple[Budget, Cost]]:
+    def limits(self) -> list[tuple[Window, Cost]]:
         """The limits of `recipe.select.within`, each with what an architecture costs by it."""
         return limits(self)
 
     def fits(self, arch: Arch) -> bool:
         """Whether an architecture may be chosen: it keeps to every limit, and what it costs is known."""
-        found = ((budget, cost(arch)) for budget, cost in self.limits)
-        return all(value is not None and value <= budget.value for budget, value in found)
+        return all(window.holds(cost(arch)) for window, cost in self.limits)
 
     def subset(self) -> list[Arch]:
         """The architectures of `recipe.score.subset`, restrictions of the space applied."""

@@ -10,7 +10,7 @@ import pytest
 from nasbench_tiny.tiny import Tiny
 
 from nasbench import BadInput
-from nasbench.budget import Budget
+from nasbench.budget import Budget, Window
 from nasbench.costs import CostTable, Measured
 from nasbench.harness import prepare
 from nasbench.recipe import parse_set, resolve
@@ -34,13 +34,14 @@ def latency(costs: np.ndarray, text: str) -> float:
 
 
 @pytest.mark.parametrize("method", ["spos", "spos+evolution", "spos+random", "naswot"])
-@pytest.mark.parametrize("limit", ["latency.raspi4=5ms", "madds=0.0017M"])
+@pytest.mark.parametrize("limit", ["latency.raspi4=5ms", "madds=0.0017M", "madds=1600..1.7K"])
 def test_a_selection_keeps_to_the_limit(run_tiny: RunTiny, costs: np.ndarray, method: str, limit: str) -> None:
     record = run_tiny(method, f"select.within={limit}")
     text, madds = record["results"][0]["arch"], metric(record, "madds")
     assert madds is not None
-    assert latency(costs, text) <= 5 if "latency" in limit else madds["value"] <= 1700
-    assert record["recipe"]["select"] == {"within": [str(Budget.parse_cost(limit))]}
+    least = 1600 if ".." in limit else 0
+    assert latency(costs, text) <= 5 if "latency" in limit else least <= madds["value"] <= 1700
+    assert record["recipe"]["select"] == {"within": [str(Window.parse(limit))]}
 
 
 @pytest.mark.parametrize("method", ["random-search[queries=30]", "regularized-evolution", "weaknas", "ctnas"])
@@ -85,6 +86,9 @@ def test_a_ranking_is_of_all_the_same(run_tiny: RunTiny, costs: np.ndarray) -> N
             "latency.raspi4=0.5ms",
             "None of the 27 architectures of table is within latency.raspi4=0.5ms, where",
         ),
+        ("params", "latency.raspi4=9.25ms..9.5ms", "within latency.raspi4=9.25ms..9.5ms, where they have 1 to 27."),
+        ("params", "madds=2K..1K", "Nothing is within 'madds=2K..1K': write the smaller value first."),
+        ("params", "madds=1K..", "Cannot read the budget 'madds='; write it like madds=300M."),
         ("random-ws", "madds=1M", "does not select within limits; leave select.within out."),
         ("enas", "madds=1M", "does not select within limits"),
         ("params", "latency.raspi4=9", "Cannot read the budget 'latency.raspi4=9'; write it like latency.raspi4=12ms."),
@@ -98,6 +102,23 @@ def test_what_cannot_be_kept_is_refused(costs: Any, method: str, limit: str, sai
         prepare(resolve(method, "tiny", preset="test", sets=parse_set([f"select.within={limit}"])), tmp_path)
     assert said.lower() in str(caught.value).lower()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_is_held_to_what_the_space_has_not_to_the_subset(tmp_path: Path) -> None:
+    """Of 8 architectures none lies in the window, of a thousand some do; in another none."""
+
+    def start(within: str, method: str) -> None:
+        sets = {"select": {"within": within}}
+        prepare(resolve(method, "mobilenet", preset="test", sets=sets), tmp_path)
+
+    with pytest.raises(
+        BadInput, match=r"None of the 8 architectures of random:8 is within madds=200K\.\.267K, where they"
+    ):
+        start("madds=200K..267K", "spos")
+    start("madds=200K..267K", "spos+evolution")
+    start("madds=200K..267K", "fsnas+evolution")  # whose parts select nothing
+    with pytest.raises(BadInput, match="None of the 1000 architectures drawn at random is within madds=1K"):
+        start("madds=1K", "spos+evolution")
 
 
 def test_without_a_table_of_costs_it_says_how_to_add_one(tmp_path: Path) -> None:
