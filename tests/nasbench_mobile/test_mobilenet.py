@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from nasbench_mobile.mobilenet_networks import Block, Network, Supernet
 from torch import Tensor, nn
 
 from nasbench import Arch
+from nasbench.harness import execute
 from nasbench.recipe import resolve
 from nasbench.testing.spaces import count_costs
 
@@ -207,3 +209,30 @@ def test_the_supernet_has_every_block_and_remembers_no_statistics() -> None:
     assert sum(p.numel() for p in net.parameters()) == fixed + blocks + 1000 == 15_818_520
     assert not list(net.buffers())
     assert math.prod(map(len, SPACE.choices.values())) == SIZE
+
+
+# ---------------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize(("space", "window"), [("mobilenet", "madds=250K..330K"), ("mobilenetv3", "params=70K..90K")])
+@pytest.mark.parametrize("method", ["spos+evolution+retrain", "fairnas+calr+ms", "fsnas+calr+ms"])
+def test_supernet_methods_run_here(space: str, window: str, method: str, tmp_path: Path) -> None:
+    """The evolution in a window, of which the choice is trained alone."""
+    evolves = "evolution" in method
+    sets: dict[str, Any] = {"train": {"epochs": 1}, "score": {"subset": "random:3"}}
+    if evolves:
+        sets |= {
+            "select": {"within": window},
+            "evolution": {"generations": 2, "population": 3},
+            "retrain": {"epochs": 1},
+        }
+    record, _ = execute(resolve(method, space, preset="test", sets=sets), tmp_path)
+    result = record["results"][-1]
+    values = {m["name"]: m["value"] for m in result["metrics"]}
+    assert result["arch"]
+    if evolves:
+        name, _, ends = window.partition("=")
+        low, high = (1000 * float(end.removesuffix("K")) for end in ends.split(".."))
+        assert low <= values[name] <= high
+        assert [r["phase"] for r in record["results"]] == ["search", "retrain"]
+        assert 0 <= values["top1"] <= 100
