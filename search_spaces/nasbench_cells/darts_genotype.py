@@ -37,8 +37,11 @@ def format_genotype(space: DARTS, arch: Arch) -> str:
 
 
 def parse_genotype(space: DARTS, text: str) -> Arch:
-    """The architecture of a genotype; its inputs may stand in any order. Raises BadInput saying what is wrong."""
-    fields = read_call(text)
+    """The architecture of a genotype; its inputs may stand in any order. Raises BadInput saying what is wrong.
+
+    As GDAS's code prints it, a field may be None, which counts as left out, and an operation have a weight beside it.
+    """
+    fields = {name: value for name, value in read_call(text).items() if value is not None}
     wanted = ("cells",) if space.own_cells else ("normal", "normal_concat", "reduce", "reduce_concat")
     if set(fields) != set(wanted):
         raise BadInput(
@@ -100,7 +103,7 @@ def structure(cell: Any, kind: str, free: bool = False) -> Structure:
     for node, edges in zip(NODES, nodes, strict=True):
         if not isinstance(edges, list | tuple) or not all(is_edge(pair) for pair in edges):
             raise BadInput(f"Node {node} of the {kind} cell needs a list of (operation, input), not {edges!r}.")
-        for name, source in edges:
+        for name, source, *_ in edges:
             if name not in OPERATIONS:
                 raise unknown("operation", name, OPERATIONS)
             if not 0 <= source < node:
@@ -115,8 +118,9 @@ def structure(cell: Any, kind: str, free: bool = False) -> Structure:
 
 
 def is_edge(pair: Any) -> bool:
-    """Whether this is (operation, input)."""
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
+    """Whether this is (operation, input) or (operation, input, weight), the weight a float."""
+    if not isinstance(pair, list | tuple) or len(pair) not in (2, 3):
         return False
-    name, source = pair
-    return isinstance(name, str) and isinstance(source, int) and not isinstance(source, bool)
+    name, source, *weight = pair
+    plain = isinstance(name, str) and isinstance(source, int) and not isinstance(source, bool)
+    return plain and all(isinstance(w, float) for w in weight)

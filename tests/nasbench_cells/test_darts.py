@@ -41,6 +41,38 @@ PUBLISHED = {
     "normal_concat=range(2, 6), reduce=[('avg_pool_3x3', 0), ('sep_conv_5x5', 1), ('sep_conv_3x3', 0), "
     "('dil_conv_5x5', 2), ('max_pool_3x3', 0), ('dil_conv_3x3', 1), ('dil_conv_3x3', 1), ('dil_conv_5x5', 3)], "
     "reduce_concat=range(2, 6))",
+    "PC_DARTS_image": "Genotype(normal=[('skip_connect', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 0), "
+    "('skip_connect', 1), ('sep_conv_3x3', 1), ('sep_conv_3x3', 3), ('sep_conv_3x3', 1), ('dil_conv_5x5', 4)], "
+    "normal_concat=range(2, 6), reduce=[('sep_conv_3x3', 0), ('skip_connect', 1), ('dil_conv_5x5', 2), "
+    "('max_pool_3x3', 1), ('sep_conv_3x3', 2), ('sep_conv_3x3', 1), ('sep_conv_5x5', 0), ('sep_conv_3x3', 3)], "
+    "reduce_concat=range(2, 6))",
+    "SNAS": "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('skip_connect', 0), ('dil_conv_3x3', 1), "
+    "('skip_connect', 1), ('skip_connect', 0), ('skip_connect', 0), ('sep_conv_3x3', 1)], normal_concat=range(2, 6), "
+    "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('max_pool_3x3', 1), ('skip_connect', 2), "
+    "('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), ('dil_conv_5x5', 2)], "
+    "reduce_concat=range(2, 6))",
+    "GDAS_V1": """GDAS_V1 = Genotype(
+  normal=[
+    (('skip_connect', 0), ('skip_connect', 1)),  # a node a line
+    (('skip_connect', 0), ('sep_conv_5x5', 2)),
+    (('sep_conv_3x3', 3), ('skip_connect', 0)),
+    (('sep_conv_5x5', 4), ('sep_conv_3x3', 3))],
+  normal_concat=[2, 3, 4, 5],
+  reduce=[
+    (('sep_conv_5x5', 0), ('sep_conv_3x3', 1)),
+    (('sep_conv_5x5', 2), ('sep_conv_5x5', 1)),
+    (('dil_conv_5x5', 2), ('sep_conv_3x3', 1)),
+    (('sep_conv_5x5', 0), ('sep_conv_5x5', 1))],
+  reduce_concat=[2, 3, 4, 5],
+  connectN=None, connects=None
+)""",
+    "GDAS_V1 with weights": "Genotype(normal=[('skip_connect', 0, 0.1302), ('skip_connect', 1, 0.1295), "
+    "('skip_connect', 0, 0.1306), ('sep_conv_5x5', 2, 0.1298), ('sep_conv_3x3', 3, 0.1292), "
+    "('skip_connect', 0, 0.1290), ('sep_conv_5x5', 4, 0.1294), ('sep_conv_3x3', 3, 0.1289)], "
+    "normal_concat=range(2, 6), reduce=[('sep_conv_5x5', 0, 0.1286), ('sep_conv_3x3', 1, 0.1278), "
+    "('sep_conv_5x5', 2, 0.1273), ('sep_conv_5x5', 1, 0.1271), ('dil_conv_5x5', 2, 0.1280), "
+    "('sep_conv_3x3', 1, 0.1274), ('sep_conv_5x5', 0, 0.1283), ('sep_conv_5x5', 1, 0.1276)], "
+    "reduce_concat=range(2, 6))",
 }
 
 
@@ -69,7 +101,15 @@ def test_there_are_1e18_architectures() -> None:
 @pytest.mark.invariant("darts", 2)
 @pytest.mark.parametrize(
     ("name", "params"),
-    [("DARTS_V1", 3_169_414), ("DARTS_V2", 3_349_342), ("PC_DARTS_cifar", 3_634_678), ("PDARTS", 3_433_798)],
+    [
+        ("DARTS_V1", 3_169_414),
+        ("DARTS_V2", 3_349_342),
+        ("PC_DARTS_cifar", 3_634_678),
+        ("PDARTS", 3_433_798),
+        ("SNAS", 2_661_382),
+        ("GDAS_V1", 3_368_782),
+        ("GDAS_V1 with weights", 3_368_782),
+    ],
 )
 def test_parameters_of_published_genotypes_on_cifar(name: str, params: int) -> None:
     arch = SPACE.parse(PUBLISHED[name])
@@ -79,7 +119,9 @@ def test_parameters_of_published_genotypes_on_cifar(name: str, params: int) -> N
 
 
 @pytest.mark.invariant("darts", 2)
-@pytest.mark.parametrize(("name", "params"), [("DARTS_V2", 4_718_752), ("PDARTS", 4_944_352)])
+@pytest.mark.parametrize(
+    ("name", "params"), [("DARTS_V2", 4_718_752), ("PDARTS", 4_944_352), ("PC_DARTS_image", 5_342_464)]
+)
 def test_parameters_of_published_genotypes_on_imagenet(name: str, params: int) -> None:
     arch = IMAGENET.parse(PUBLISHED[name])
     assert IMAGENET.cost(arch)["params"] == params
@@ -181,6 +223,8 @@ def test_the_order_of_a_node_s_inputs_does_not_matter() -> None:
         (fields(concat="7"), r"concatenate all nodes, \[2, 3, 4, 5\]"),
         (fields(normal="[('sep_conv_3x3', 0)]"), "has 1 entries; expected 8 pairs"),
         (fields(normal="5"), "must be a list"),
+        (fields(normal=str([("skip_connect", 2, 0)] * 4)), "Node 2 of the normal cell needs a list"),
+        (fields(concat="None"), "has normal, normal_concat, reduce, reduce_concat, not normal, reduce, reduce_concat"),
         (fields(normal="[[('skip_connect', 0)], 3, [], []]"), "Node 3 of the normal cell needs a list"),
         (fields().replace("skip_connect", "skip_conect", 1), "did you mean 'skip_connect'"),
         (fields().replace("('skip_connect', 1)", "('skip_connect', 2)", 1), "Node 2 of the normal cell reads 2;"),
