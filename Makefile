@@ -1,4 +1,4 @@
-.PHONY: test check format bench leaderboard reproduced
+.PHONY: test check format bench leaderboard pages
 test:         ## the fast tests, on every core
 	pytest
 check:        ## what the tests check about style and types
@@ -9,6 +9,5 @@ bench:        ## our speed against a plain reference, in one run
 	python benchmarks/bench.py --short
 leaderboard:  ## fail if a committed table is not what its records give
 	nasbench leaderboard --out leaderboards --check
-reproduced:   ## write the pages of the papers' tables again, from the records
-	nasbench reproduce dance dynamic-supernet eas mg-darts --preset cpu --dataset cifar10=cifar10-jpeg \
-	  --runs leaderboards --dry-run --out leaderboards/reproduced
+pages:        ## write all tables and the README's rows again, from the records
+	python leaderboards/generate.py

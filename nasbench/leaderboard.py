@@ -175,10 +175,10 @@ def _spread(values: list[float], digits: int, scale: float = 1.0) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def _interval(values: list[float]) -> str:
+def _interval(values: list[float], digits: int) -> str:
     # Of two values it is six times as wide as they are apart, which says nothing.
     interval = mean_interval(values) if len(values) > 2 else None
-    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    return f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
 
 
 def cells(row: dict[str, Any]) -> dict[str, str]:
@@ -188,7 +188,7 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
     for title, name, digits in COLUMNS:
         text[title] = _spread(row["values"][name], digits, 1e6 if name in MILLIONS else 1.0)
         if name in intervals:
-            text[intervals[name]] = _interval(row["values"][name])
+            text[intervals[name]] = _interval(row["values"][name], digits)
     text["minutes"] = _spread(row["minutes"], 1)
     text["n"] = str(len(row["seeds"]))
     return text
@@ -218,7 +218,11 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
     if format == "csv":
         return _csv(body)
     if format == "latex":
-        return tabulate(body, headers="keys", tablefmt=FORMATS[format], disable_numparse=True) + "\n"
+        return (
+            f"% {space}, {target}, trained on {dataset}, preset {preset}, subset {subset}\n"
+            + tabulate(body, headers="keys", tablefmt=FORMATS[format], disable_numparse=True)
+            + "\n"
+        )
     for row, text in zip(rows, body, strict=True):
         links = [f"[{seed}]({path})" for seed, path in zip(row["seeds"], row["paths"], strict=True)]
         text["records (seed)"] = " ".join(links)
@@ -296,7 +300,7 @@ def publish(runs: Path, out: Path) -> list[Path]:
         name = f"{records.folder_name(recipe, record['id'])}.json"
         write_atomic(out / "records" / name, records.dumps(record))
     written = []
-    for path, text in _wanted(out).items():
+    for path, text in pages(out).items():
         write_atomic(path, text)
         written.append(path)
     return written
@@ -304,10 +308,11 @@ def publish(runs: Path, out: Path) -> list[Path]:
 
 def stale(out: Path) -> list[Path]:
     """Tables in `out` that are not what its records and reported numbers give."""
-    return [path for path, text in _wanted(out).items() if not path.exists() or path.read_text() != text]
+    return [path for path, text in pages(out).items() if not path.exists() or path.read_text() != text]
 
 
-def _wanted(out: Path) -> dict[Path, str]:
+def pages(out: Path) -> dict[Path, str]:
+    """The tables of the records in `out`, by the file that each belongs in."""
     papers = reported.read_all()
     return {
         out / file_name(key): render(key, rows, papers=papers)

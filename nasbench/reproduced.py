@@ -32,8 +32,10 @@ def counts(measured: Sequence[Measured]) -> dict[str, int]:
 
 
 def overview(tables: Sequence[tuple[Printed, Sequence[Measured]]]) -> str:
-    """A line for each table."""
+    """A line for each table, and one for all."""
+    rows: list[dict[str, Any]]
     rows = [{"table": printed.name, **counts(found), "shows": printed.table.title} for printed, found in tables]
+    rows.append({"table": "all", **{n: sum(row[n] for row in rows) for n in counts([])}})
     reasons = [f"{name}: {text}." for name, text in REASONS.items()]
     return "\n".join([tabulate(rows, headers="keys", tablefmt="pipe"), "", *reasons]) + "\n"
 
@@ -113,7 +115,7 @@ def _verdict(column: list[Measured]) -> str:
     pairs, told = found.rows * (found.rows - 1) // 2, found.agree_told + found.against_told
     said = "is not reproduced"
     if found.agree == pairs:
-        said = "is reproduced" if told == pairs else "is seen, but not told from noise"
+        said = "is reproduced" if told == pairs else "is seen, but not in every pair told from noise"
     tau = "undefined" if found.tau is None else f"{found.tau:.3f}"
     return (
         f"The paper's order of these {found.rows} rows {said}: of {pairs} pairs, {found.agree} are ordered as printed "
@@ -158,5 +160,6 @@ def csv_text(measured: Sequence[Measured], preset: str) -> str:
         if writer is None:
             writer = csv.DictWriter(out, list(row), lineterminator="\n")
             writer.writeheader()
-        writer.writerow(row)
+        # Six digits are more than is known, and the same with every version of the libraries that compute them.
+        writer.writerow({k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()})
     return out.getvalue()

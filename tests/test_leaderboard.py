@@ -31,7 +31,7 @@ def test_a_row_is_mean_spread_and_interval_over_seeds() -> None:
         "95 % interval": "[-0.048, 0.448]",
         "tau by params": "0.400 ± 0.000",
         "true top-1 (%)": "90.00 ± 0.00",
-        "95 % interval (top-1)": "[90.000, 90.000]",
+        "95 % interval (top-1)": "[90.00, 90.00]",
         "params (M)": "0.002 ± 0.000",
         "density (%/M)": "45000.0 ± 0.0",
         "minutes": "1.5 ± 0.0",
@@ -136,7 +136,8 @@ def test_one_seed_gives_no_verdict() -> None:
 
 
 def test_latex_and_unknown_formats() -> None:
-    assert r"\begin{tabular}" in render_all([("run", made())], "latex")
+    latex = render_all([("run", made())], "latex")
+    assert latex.startswith("% tiny, digits, trained on digits, preset test, subset table\n\\begin{tabular}")
     with pytest.raises(BadInput, match="Unknown format 'mdd'; did you mean 'md'"):
         render_all([("run", made())], "mdd")
 
@@ -306,7 +307,7 @@ def test_a_row_for_each_scenario_and_phase() -> None:
         ("keep=0.5", "tuned", "spos", "81.00 ± 1.41", "2"),
         ("keep=0.5", "tuned", "fairnas", "4.00", "1"),
     ]
-    assert third[0]["95 % interval (top-1)"] == "[-0.484, 4.484]"
+    assert third[0]["95 % interval (top-1)"] == "[-0.48, 4.48]"
     assert "95 % interval (top-1)" not in found[0]  # of two seeds it would be six times as wide as they are apart
     assert {r["MAdds (M)"] for r in found} == {"5.0 ± 0.0", "5.0"}
     assert not {"Kendall's tau", "tau by params"} & set(found[0])  # nothing was ranked

@@ -175,10 +175,10 @@ def test_a_table_from_one_end_to_the_other(tmp_path: Path, run_tiny: RunTiny) ->
     assert (fairnas["state"], fairnas["reported"], fairnas["n"]) == ("measured", "85.0", "1")
     metric = records.metric(found[1.0], "top1")
     assert metric is not None
-    assert float(fairnas["measured"]) == metric["value"]
+    assert float(fairnas["measured"]) == pytest.approx(metric["value"], rel=1e-5)
     values = [m["value"] for record in spos if (m := records.metric(record, "top1"))]
-    assert float(lines["SPOS", TOP1]["measured"]) == pytest.approx(sum(values) / 2)
-    assert float(lines["SPOS", TOP1]["difference"]) == pytest.approx(sum(values) / 2 - 90.0)
+    assert float(lines["SPOS", TOP1]["measured"]) == pytest.approx(sum(values) / 2, rel=1e-5)
+    assert float(lines["SPOS", TOP1]["difference"]) == pytest.approx(sum(values) / 2 - 90.0, rel=1e-5)
     page = (tmp_path / "table.md").read_text()
     assert "8 numbers: 5 measured, 0 that can be run and have no record, 2 reported only" in page
     for target in re.findall(r"\]\(([^)]+)\)", page):
@@ -203,6 +203,9 @@ def test_the_list_shows_every_table(tmp_path: Path) -> None:
     assert len(rows) == len(select(["dance", "dynamic-supernet", "eas", "mg-darts"]))
     for _, _, _, numbers, *states, _, _ in rows:
         assert int(numbers) == sum(map(int, states))
+    (total,) = (line.split("|") for line in shown.out.splitlines() if line.startswith("| all "))
+    for place in range(2, len(total) - 2):
+        assert int(total[place]) == sum(int(row[place]) for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -227,28 +230,6 @@ def test_bad_input(tmp_path: Path, words: list[str], sentence: str) -> None:
 
 
 # ---------------------------------------------------------------------- what is committed
-
-
-PAGES = sorted((ROOT / "leaderboards" / "reproduced").glob("*.md"))
-
-
-def test_the_committed_pages_show_what_the_records_give(tmp_path: Path) -> None:
-    """Measured numbers alone: which others can be run depends on what is installed."""
-    assert PAGES
-    (tmp_path / "leaderboards").mkdir()
-    (tmp_path / "leaderboards" / "records").symlink_to(ROOT / "leaderboards" / "records")
-    made_by = [re.findall(r"^Made by `nasbench (.*)`\.$", page.read_text(), re.MULTILINE) for page in PAGES]
-    (options,) = {command.partition(" --")[2] for (command,) in made_by}  # one command makes them all
-    names = [command.split()[1] for (command,) in made_by]
-    out = ["--out", "leaderboards/reproduced"]
-    remade = nasbench("reproduce", *names, *f"--{options}".split(), *out, cwd=tmp_path)
-    assert remade.code == 0, remade.err
-    for page in PAGES:
-        ours, theirs = (
-            (folder / "leaderboards" / "reproduced" / page.name).read_text().splitlines() for folder in (ROOT, tmp_path)
-        )
-        mine, wanted = ([x.rsplit("|", 2)[0] for x in lines if "](../records/" in x] for lines in (ours, theirs))
-        assert [x.split() for x in mine] == [x.split() for x in wanted], f"{page}: run `make reproduced`"
 
 
 def test_no_reported_number_is_typed_twice() -> None:

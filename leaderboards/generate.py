@@ -1,0 +1,55 @@
+"""Write every page that is made from records: `make pages`. A test finds out when one is stale.
+
+The tables beside this file, the papers' tables in reproduced/, and the rows that README.md shows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from nasbench import leaderboard
+from nasbench.files import write_atomic
+
+#: What README.md shows of which table: the best by tau, of the rows whose seeds are enough for a verdict.
+MAIN = ("nb201", "cifar10", "cifar10-jpeg", "cpu", "official327")
+SHOWN = ("method", "Kendall's tau", "95 % interval", "tau by params", "true top-1 (%)", "n")
+ROWS, SEEDS = 6, 3
+REPRODUCE = (
+    "reproduce dance dynamic-supernet eas mg-darts --preset cpu --dataset cifar10=cifar10-jpeg "
+    "--runs leaderboards --dry-run --out leaderboards/reproduced"
+)
+
+
+def head(folder: Path) -> str:
+    """The first rows of the main table."""
+    table = leaderboard.tables(leaderboard.read_all(folder))[MAIN]
+    rows = [row for row in table if len(row["values"]["kendall_tau"]) >= SEEDS][:ROWS]
+    lines = [SHOWN, *([leaderboard.cells(row)[title] for title in SHOWN] for row in rows)]
+    title, *body = (f"| {' | '.join(line)} |\n" for line in lines)
+    return title + "|---" * len(SHOWN) + "|\n" + "".join(body)
+
+
+def generate(root: Path) -> None:
+    """Write the pages below `root`, whose folder `leaderboards` has the records, and mend its README.md."""
+    folder, readme = root / "leaderboards", root / "README.md"
+    for path, text in leaderboard.pages(folder).items():
+        write_atomic(path, text)
+    shutil.rmtree(folder / "reproduced", ignore_errors=True)
+    with tempfile.TemporaryDirectory() as home:  # what can be run must not depend on what is stored on this machine
+        command = [sys.executable, "-m", "nasbench", *REPRODUCE.split()]
+        subprocess.run(
+            command, cwd=root, env={**os.environ, "NASBENCH_HOME": home}, stdout=subprocess.DEVNULL, check=True
+        )
+    marks = r"(<!-- leaderboard -->\n).*(<!-- /leaderboard -->)"
+    mended = re.sub(marks, lambda m: m[1] + head(folder) + m[2], readme.read_text(), flags=re.DOTALL)
+    write_atomic(readme, mended)
+
+
+if __name__ == "__main__":
+    generate(Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parents[1])
