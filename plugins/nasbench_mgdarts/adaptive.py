@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor, nn
 
-from nasbench import Plugin, Run
+from nasbench import BadInput, Plugin, Run
 from nasbench.data import Batch
 from nasbench.machine import peak_memory
 from nasbench_mgdarts.controller import Controller, operation_regulariser, threshold_regulariser
@@ -202,6 +203,12 @@ class AdaptivePruning(Plugin):
     def note(self, run: Run, name: str, controller: Controller) -> None:
         """A row of the history: what Fig. 8 shows."""
         means = {part: float(t.detach().mean()) for part, t in live_thresholds(run.net).items() if len(t)}
+        for part, mean in (*means.items(), ("loss", run.state["loss"])):
+            if not math.isfinite(mean):
+                what = "The loss" if part == "loss" else f"The mean threshold of granularity {part}"
+                raise BadInput(
+                    f"{what} became {mean} in {name}: training diverged. Lower train.lr or the rates of mg-darts."
+                )
         self._history.append(
             {
                 "stage": name,

@@ -4,9 +4,10 @@ only that resource efficiency is regularised)."""
 from __future__ import annotations
 
 import torch
-from nasbench_cells.darts import NODES, OPERATIONS, SKIP, incoming
+from nasbench_cells.darts import OPERATIONS, SKIP
 from torch import Tensor
 
+from nasbench_mgdarts.inverted_residual import InvertedResidual
 from nasbench_mgdarts.layers import Conv, Filters, Reduce, SepConv
 from nasbench_mgdarts.network import Cell, SearchNet
 from nasbench_mgdarts.units import live_thresholds
@@ -25,8 +26,7 @@ def operation_regulariser(net: SearchNet, reg: float = 1.0, mu: float = 0.0) -> 
             costs = [(e, op, cost(cell, op, module)) for e, op, module in cell.named_operations()]
             edges, ops, values = zip(*costs, strict=True)
             weight = weight.index_put((torch.tensor(edges), torch.tensor(ops) - 1), mu * torch.stack(values), True)
-        for node in NODES:
-            rows = list(incoming(node))
+        for rows in net.nodes:
             share = s[rows] * alive[rows].sum() / s[rows].sum()
             total = total + (torch.log1p(share) * weight[rows]).sum()
     return total
@@ -35,6 +35,8 @@ def operation_regulariser(net: SearchNet, reg: float = 1.0, mu: float = 0.0) -> 
 def cost(cell: Cell, op: int, module: object) -> Tensor:
     """Millions of weights of an operation, each filter's weighted by log(1 + n s(beta) / sum s(beta))."""
     zero = next(cell.parameters()).new_zeros(())
+    if isinstance(module, InvertedResidual):
+        return zero + module.cost(filter_weight(module.filters)) / 1e6
     if op == SKIP:
         return zero + (cell.shape.width**2 / 1e6 if isinstance(module, Reduce) else 0.0)
     if "conv" not in OPERATIONS[op]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nasbench import Choice, Method, Run, hookimpl
 from nasbench.data import Batch
 from nasbench_mgdarts.final import architecture, final_network, one_operation_an_edge
-from nasbench_mgdarts.layers import Kernel
+from nasbench_mgdarts.layers import Kernel, kernels
 from nasbench_mgdarts.network import SearchNet, full_shapes
 from nasbench_mgdarts.report import Reported
 from nasbench_mgdarts.units import retention
@@ -82,18 +82,18 @@ class DASS(Reported, Method):
             self.alternate(run, t.epochs, t.lr, sgd, own)
 
         def masks() -> None:
-            kernels = searched(net)
-            scores = Scores(kernels).to(run.device)
+            sparse = kernels(net)
+            scores = Scores(sparse).to(run.device)
             run.track("scores", scores)
 
             def put() -> None:
-                for kernel, values in zip(kernels, scores.values, strict=True):
+                for kernel, values in zip(sparse, scores.values, strict=True):
                     kernel.mask = TopShare.apply(values, self.weight_ratio)
 
             sgd = torch.optim.SGD(scores.parameters(), self.score_lr, t.momentum, foreach=True)
             self.alternate(run, self.prune_epochs, self.score_lr, sgd, list(scores.parameters()), put)
             put()
-            for kernel in kernels:
+            for kernel in sparse:
                 kernel.mask = kernel.mask.detach()
 
         run.stage("weights", weights)
@@ -134,7 +134,7 @@ class DASS(Reported, Method):
             if run.recipe.train.clip is not None:
                 nn.utils.clip_grad_norm_(trained, run.recipe.train.clip, foreach=True)
             optimizer.step()
-            for kernel in searched(net):
+            for kernel in kernels(net):
                 kernel.mask = kernel.mask.detach()
             run.info = {"loss": loss.detach(), "lr": rate}
 
@@ -169,11 +169,6 @@ class DASS(Reported, Method):
         return self.choices(run, arch, network, how, retention=retention(net), small_enough=small)
 
 
-def searched(net: nn.Module) -> list[Kernel]:
-    """The kernels whose weights are searched, in a fixed order."""
-    return [m for m in net.modules() if isinstance(m, Kernel)]
-
-
 def weights_of_operations(net: SearchNet) -> list[tuple[float, int, int, int]]:
     """(softmax weight, structure, edge, operation) of every operation that is left."""
     found = []
@@ -186,5 +181,5 @@ def weights_of_operations(net: SearchNet) -> list[tuple[float, int, int, int]]:
 def parameters_of(net: SearchNet, structure: int, edge: int, op: int) -> int:
     """Parameters of an operation, in all cells that have it, which no mask sets to zero."""
     modules = [c.operations[f"{edge}_{op}"] for c in net.cells_() if net.kind_of(c) == structure]
-    zeros = sum(int((k.mask == 0).sum()) for m in modules for k in searched(m))
+    zeros = sum(int((k.mask == 0).sum()) for m in modules for k in kernels(m))
     return sum(p.numel() for m in modules for p in m.parameters()) - zeros

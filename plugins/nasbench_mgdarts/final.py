@@ -1,13 +1,17 @@
-"""From the search network to what it found: the architecture, the final network, its genes and masks."""
+"""From the search network to what it found: the architecture, the final network, its genes and masks.
+
+Here for cells; `layered` registers the same functions for layers.
+"""
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any
 
 import torch
 from nasbench_cells.darts import DARTS, EDGES, NODES, OPERATIONS, SKIP, incoming
 
-from nasbench import Arch, BadInput
+from nasbench import Arch, BadInput, SearchSpace
 from nasbench_mgdarts.layers import Conv, SepConv, is_separable
 from nasbench_mgdarts.network import OPS, Cell, FinalNet, SearchNet, Shape
 
@@ -15,6 +19,7 @@ from nasbench_mgdarts.network import OPS, Cell, FinalNet, SearchNet, Shape
 PRUNED, NOTHING = 1e-6, 1e-5
 
 
+@singledispatch
 def architecture(net: SearchNet) -> Arch:
     """The architecture in the space's own terms: what is left, or by the space's rule of one operation an edge."""
     space = net.space
@@ -42,6 +47,7 @@ def final_shapes(net: SearchNet, arch: Arch) -> list[Shape]:
     return shapes
 
 
+@singledispatch
 def final_network(net: SearchNet, arch: Arch, auxiliary: bool = False, inherit: bool = False) -> FinalNet:
     """The network of a sliced search network: fresh weights, or with `inherit` its own, under its masks."""
     final = FinalNet(net.space, final_shapes(net, arch), auxiliary)
@@ -51,6 +57,7 @@ def final_network(net: SearchNet, arch: Arch, auxiliary: bool = False, inherit: 
     return final
 
 
+@singledispatch
 def genes(final: FinalNet) -> list[dict[str, Any]]:
     """Cell by cell its widths and operations, `{op, input, output, filters}`: the nodes that an operation joins, and
     [C_in, C_mid, C_out] of a separable convolution, [C_in, C_out] of a dilated one, [C_in] of another."""
@@ -69,11 +76,13 @@ def genes(final: FinalNet) -> list[dict[str, Any]]:
     return found
 
 
-def from_genes(space: DARTS, cells: list[dict[str, Any]]) -> FinalNet:
+@singledispatch
+def from_genes(space: SearchSpace, cells: list[dict[str, Any]]) -> FinalNet:
     """The network of exported genes, untrained. Raises BadInput if they are not of this space's depth.
 
     Weights and masks lie beside a record as safetensors: `load_state_dict(safetensors.torch.load_file(path))`.
     """
+    assert isinstance(space, DARTS)
     if len(cells) != space.cells:
         raise BadInput(f"The genes have {len(cells)} cells, and darts.cells is {space.cells}.")
     names = [name for name in Shape._fields if name != "operations"]
@@ -81,6 +90,7 @@ def from_genes(space: DARTS, cells: list[dict[str, Any]]) -> FinalNet:
     return FinalNet(space, shapes)
 
 
+@singledispatch
 def one_operation_an_edge(net: SearchNet) -> bool:
     """Whether so few operations are left as an architecture of this variant may have; always in the variant free."""
     most = {"SS1": 2 * len(NODES), "SS2": len(EDGES), "SS3": len(EDGES)}.get(net.space.variant, len(EDGES) * OPS)

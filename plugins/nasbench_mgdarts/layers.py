@@ -48,13 +48,17 @@ class Filters(nn.Module):
         weight = self.norm.weight
         return torch.ones_like(weight, dtype=torch.bool) if self.alive is None else self.alive > 0
 
+    def gate(self, threshold: Tensor | None) -> Tensor | None:
+        """M(s(beta)) [width], 0 for what is pruned; None where filters are not searched."""
+        if self.beta is None or self.alive is None:
+            return None
+        s = self.beta.sigmoid()
+        return (s if threshold is None else discretize(s, threshold)) * self.alive
+
     def forward(self, x: Tensor, threshold: Tensor | None, scale: Tensor | None) -> Tensor:
         """Equation (5): M(s(beta)) times the normalised channel, times `scale`."""
-        gate = scale
-        if self.beta is not None and self.alive is not None:
-            s = self.beta.sigmoid()
-            own = (s if threshold is None else discretize(s, threshold)) * self.alive
-            gate = own if scale is None else own * scale
+        own = self.gate(threshold)
+        gate = scale if own is None else own if scale is None else own * scale
         norm = self.norm
         if gate is None:
             return cast(Tensor, norm(x))
@@ -251,10 +255,20 @@ def make(op: int, width: int, number: int, stride: int, searched: bool, final: b
     return Plain(op, width, stride, final)
 
 
-def convolutions(module: nn.Module) -> Iterator[SepConv | Conv]:
-    """The searched convolutions inside a module, each once."""
+def convolutions(module: nn.Module) -> Iterator[Any]:
+    """The searched convolutions inside a module, each once: what can say which of its weights are left."""
     for child in module.children():
-        if isinstance(child, SepConv | Conv):
+        if hasattr(child, "live"):
             yield child
         else:
             yield from convolutions(child)
+
+
+def kernels(module: nn.Module) -> list[Kernel]:
+    """The kernels inside a module, whose weights are searched, in a fixed order."""
+    return [m for m in module.modules() if isinstance(m, Kernel)]
+
+
+def vectors(module: nn.Module) -> list[Filters]:
+    """The vectors of filters inside a module, in a fixed order."""
+    return [m for m in module.modules() if isinstance(m, Filters)]

@@ -6,13 +6,15 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from nasbench_cells.darts import DARTS
+from nasbench_mobile.mobilenet_v3 import MobileNetV3
 from pydantic import Field, PrivateAttr
 
-from nasbench import Choice, Method, Run, hookimpl
+from nasbench import Choice, Method, Run, SearchSpace, hookimpl
 from nasbench_mgdarts.adaptive import AdaptivePruning
 from nasbench_mgdarts.align import Align
 from nasbench_mgdarts.final import architecture, final_network, one_operation_an_edge
 from nasbench_mgdarts.heads import Head
+from nasbench_mgdarts.layered import DIVISIONS, LayerNet, full_layers
 from nasbench_mgdarts.network import FinalNet, SearchNet, full_shapes
 from nasbench_mgdarts.regrow import regrow
 from nasbench_mgdarts.report import Reported
@@ -24,6 +26,7 @@ class MGDARTS(Reported, AdaptivePruning, Method):
     """Operations, filters and weights fall below thresholds learned with them, sub-net after sub-net."""
 
     calls: ClassVar[frozenset[str]] = frozenset({"next_batch", "prepare_batch", "compute_loss"})
+    spaces: ClassVar[tuple[type[SearchSpace], ...]] = (DARTS, MobileNetV3)
 
     stages: Literal[1, 3] = 3
     """Sub-nets that the super-net is searched in, divided at the reduction cells; 1 searches it whole (Table IV)."""
@@ -47,29 +50,38 @@ class MGDARTS(Reported, AdaptivePruning, Method):
     def refuse(self, run: Run) -> str | None:
         if run.recipe.train.schedule != "constant":
             return "mg-darts trains at a constant rate until it is small enough; set train.schedule=constant."
-        return self.refuse_space(run)
+        return self.refuse_space(run) or (self.refuse_layers() if isinstance(run.space, MobileNetV3) else None)
+
+    def refuse_layers(self) -> str | None:
+        """What cells alone have, or None."""
+        only_cells = ("align", "align_keeps", "official_bug_compat", "retrain_drop_path", "retrain_auxiliary")
+        plain = {"retrain_drop_path": 0.0, "retrain_auxiliary": 0.0}
+        for name in only_cells:
+            value = plain.get(name, type(self).model_fields[name].default)
+            if getattr(self, name) != value:
+                return f"mobilenetv3 has nothing that mg-darts.{name} could change; set mg-darts.{name}={value}."
+        return None
 
     # ------------------------------------------------------------------ Algorithm 2
 
     @hookimpl
     def train(self, run: Run) -> bool:
-        space = run.space
-        assert isinstance(space, DARTS)
-        whole = self.supernet(space, space.cells)
-        most = self.most_parameters(self.found(whole).sizes()[0])
-        sub_nets = [space.cells // 3, 2 * space.cells // 3, space.cells] if self.stages == 3 else [space.cells]
-        del whole
+        sub_nets = divisions(run.space) if self.stages == 3 else divisions(run.space)[-1:]
+        most = self.most_parameters(self.found(self.supernet(run.space, sub_nets[-1])).sizes()[0])
         with run.seeded("init"):
-            run.net = run.to_device(self.supernet(space, sub_nets[0]))
+            run.net = run.to_device(self.supernet(run.space, sub_nets[0]))
         for number, cells in enumerate(sub_nets, 1):
             run.stage(f"stage-{number}", partial(self.search_sub_net, run, number, cells))
         self._small_enough = run.stage("fine-tune", lambda: self.fine_tune(run, most))
         return True
 
-    def supernet(self, space: DARTS, cells: int) -> SearchNet:
-        """The first cells of the super-net, untouched."""
-        shared = self.threshold_scope == "per_cell_optype"
-        return SearchNet(space, full_shapes(space)[:cells], frozenset(self.granularity), self.aux_size, shared)
+    def supernet(self, space: SearchSpace, cells: int) -> SearchNet:
+        """The first cells, or layers, of the super-net, untouched."""
+        how = (frozenset(self.granularity), self.aux_size, self.threshold_scope == "per_cell_optype")
+        if isinstance(space, MobileNetV3):
+            return LayerNet(space, full_layers(space)[:cells], *how)
+        assert isinstance(space, DARTS)
+        return SearchNet(space, full_shapes(space)[:cells], *how)
 
     def search_sub_net(self, run: Run, number: int, cells: int) -> None:
         """Add a sub-net, prune everything there is, regrow, slice."""
@@ -121,3 +133,11 @@ class MGDARTS(Reported, AdaptivePruning, Method):
         """The network that the search has found so far."""
         sliced, _ = cut(net, self.align, self.align_keeps)
         return final_network(sliced, architecture(sliced))
+
+
+def divisions(space: SearchSpace) -> list[int]:
+    """Cells, or layers, after which the three stages end."""
+    if isinstance(space, MobileNetV3):
+        return list(DIVISIONS)
+    assert isinstance(space, DARTS)
+    return [space.cells // 3, 2 * space.cells // 3, space.cells]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
-from nasbench_cells.darts import EDGES, NODES, OPERATIONS, SKIP
+from nasbench_cells.darts import EDGES, NODES, OPERATIONS, SKIP, incoming
 from nasbench_cells.darts_networks import AuxiliaryHead, make_stem, through_stem
 from torch import Tensor, nn
 
 from nasbench_mgdarts.estimator import discretize
 from nasbench_mgdarts.heads import Head, StageHead
-from nasbench_mgdarts.layers import Filters, Point, Reduce, Thresholds, convolutions, is_separable, make
+from nasbench_mgdarts.layers import Filters, Point, Reduce, Thresholds, is_separable, kernels, make, vectors
 
 if TYPE_CHECKING:
     from nasbench_cells.darts import DARTS
@@ -62,6 +62,7 @@ class Cell(nn.Module):
     def __init__(self, shape: Shape, search: frozenset[Granularity], shared: bool = False, final: bool = False) -> None:
         super().__init__()
         self.shape, searched = shape, "filter" in search
+        self.began = shape.channels
         older = (
             Reduce(shape.before, shape.width, shape.even, searched)
             if shape.after_reduction
@@ -115,14 +116,14 @@ class Cell(nn.Module):
 class Structure(nn.Module):
     """What cells of one structure share: alpha [14,7], its thresholds, which operations are left, their momentum."""
 
-    def __init__(self, shared: bool) -> None:
+    def __init__(self, shared: bool, edges: int = len(EDGES), ops: int = OPS) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.zeros(len(EDGES), OPS))
-        self.t_alpha = nn.Parameter(torch.zeros(1 if shared else len(EDGES), OPS))
+        self.alpha = nn.Parameter(torch.zeros(edges, ops))
+        self.t_alpha = nn.Parameter(torch.zeros(1 if shared else edges, ops))
         self.alive: Tensor
         self.momentum: Tensor
-        self.register_buffer("alive", torch.ones(len(EDGES), OPS, dtype=torch.bool))
-        self.register_buffer("momentum", torch.zeros(len(EDGES), OPS))
+        self.register_buffer("alive", torch.ones(edges, ops, dtype=torch.bool))
+        self.register_buffer("momentum", torch.zeros(edges, ops))
 
     @property
     def importance(self) -> Tensor:
@@ -136,6 +137,9 @@ class Structure(nn.Module):
 
 class SearchNet(nn.Module):
     """The stem, the first cells and a head on them: images [B,C,H,W] -> logits [B,K]."""
+
+    #: For each node of a cell the edges, rows of alpha, that enter it.
+    nodes: ClassVar[list[list[int]]] = [list(incoming(node)) for node in NODES]
 
     def __init__(
         self, space: DARTS, shapes: Iterable[Shape], search: frozenset[Granularity], head: Head, shared: bool
@@ -177,12 +181,12 @@ class SearchNet(nn.Module):
     def filters(self) -> Iterator[tuple[Filters, Tensor]]:
         """Every gated vector of filters and its threshold, a scalar."""
         for cell in self.cells_():
-            if cell.t_beta is not None and cell.t_input is not None:
-                for module, threshold in zip(cell.preprocess, cell.t_input, strict=True):
-                    yield cast(Any, module).filters, threshold
+            if cell.t_beta is not None:
+                if cell.t_input is not None:
+                    yield from ((m.filters, t) for m, t in zip(cell.inputs(), cell.t_input, strict=True))
                 for edge, op, module in cell.named_operations():
                     threshold = cell.thresholds(edge, op).filters
-                    yield from ((m, cast(Tensor, threshold)) for m in module.modules() if isinstance(m, Filters))
+                    yield from ((vector, cast(Tensor, threshold)) for vector in vectors(module))
 
     def structure(self) -> tuple[Shape, ...]:
         """What `rebuild` takes: plain values."""
@@ -208,6 +212,19 @@ class SearchNet(nn.Module):
         net = self.rebuild(shapes)
         missing = net.load_state_dict({k: v for k, v in self.state_dict().items() if not k.startswith("head.")}, False)
         assert not missing.unexpected_keys
+        return net
+
+    def with_operations(self, new: Iterable[tuple[int, int, int]]) -> SearchNet:
+        """This net with these more operations (structure, edge, operation), fresh, at the cells' present widths."""
+        shapes = []
+        for i, shape in enumerate(self.structure()):
+            k, w = self.space.structure_of(i, shape.reduces), shape.width
+            added = [(e, op, w if is_separable(op) else w // 2 if op == SKIP else 0) for at, e, op in new if at == k]
+            shapes.append(shape._replace(operations=tuple(sorted({*shape.operations, *added}))))
+        net = self.rebuild(shapes)
+        net.load_state_dict(self.state_dict(), strict=False)
+        for k, e, op in new:
+            net.structures_()[k].alive[e, op - 1] = True
         return net
 
     def drop(self, structure: int, edge: int, op: int) -> None:
@@ -254,11 +271,4 @@ class FinalNet(nn.Module):
     def sizes(self) -> tuple[int, int]:
         """Parameters without the auxiliary head: all of them, and those that no mask sets to zero."""
         dense = sum(p.numel() for name, p in self.named_parameters() if not name.startswith("auxiliary."))
-        zeros = sum(int((m.depth.mask == 0).sum() + (m.point.mask == 0).sum()) for m in halves(self))
-        return dense, dense - zeros
-
-
-def halves(module: nn.Module) -> Iterator[Any]:
-    """Every depthwise and pointwise pair inside a module."""
-    for conv in convolutions(module):
-        yield from (conv.first, conv.second) if hasattr(conv, "first") else (conv,)
+        return dense, dense - sum(int((kernel.mask == 0).sum()) for kernel in kernels(self))

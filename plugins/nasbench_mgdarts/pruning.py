@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from nasbench_cells.darts import EDGES, NODES
 from torch import Tensor
 
-from nasbench_mgdarts.layers import Filters
-from nasbench_mgdarts.network import OPS, Granularity, SearchNet, halves
+from nasbench_mgdarts.layers import Filters, kernels
+from nasbench_mgdarts.network import Granularity, SearchNet
 
 #: One unit of a flat list of candidates: where it stands, and its importance.
 Slot = tuple[int, int, int]
@@ -44,16 +43,17 @@ def prune_operations(net: SearchNet, count: int | None, floor: float = 0.0) -> i
     for k, s in enumerate(net.structures_()):
         under = s.alive & (s.importance <= s.t_alpha) if count is None else s.alive
         slots += [(float(s.importance[e, o]), (k, e, o + 1)) for e, o in under.nonzero().tolist()]
+    node_of = {edge: node for node, edges in enumerate(net.nodes) for edge in edges}
     into = {
-        (k, node): sum(int(s.alive[e].sum()) for e, (_, target) in enumerate(EDGES) if target == node)
+        (k, node): int(s.alive[edges].sum())
         for k, s in enumerate(net.structures_())
-        for node in NODES
+        for node, edges in enumerate(net.nodes)
     }
     left = sum(into.values())
-    least = floor * len(net.structures_()) * len(EDGES) * OPS
+    least = floor * sum(s.alive.numel() for s in net.structures_())
     pruned = 0
     for _, (k, e, op) in sorted(slots):
-        node = EDGES[e][1]
+        node = node_of[e]
         if into[k, node] > 1 and left > least and (count is None or pruned < count):
             net.drop(k, e, op)
             into[k, node], left, pruned = into[k, node] - 1, left - 1, pruned + 1
@@ -82,27 +82,18 @@ def strongest(vector: Filters) -> int:
 
 def prune_weights(net: SearchNet, share: float | None, floor: float = 0.0) -> None:
     """Mask weights of the operations' convolutions."""
-    kernels, went, sizes = [], [], []
+    every, went, sizes = [], [], []
     for cell in net.cells_():
         for edge, op, module in cell.named_operations():
             threshold = cell.thresholds(edge, op).weights
-            for half in halves(_Holder(module)) if threshold is not None else ():
-                for kernel in (half.depth, half.point):
-                    size, there = kernel.weight.abs(), kernel.mask > 0
-                    kernels.append(kernel)
-                    sizes.append(size)
-                    went.append(there & (size <= threshold) if share is None else there)
-    keep_floor(went, sizes, [k.mask > 0 for k in kernels], share, floor)
-    for kernel, gone in zip(kernels, went, strict=True):
+            for kernel in kernels(module) if threshold is not None else ():
+                size, there = kernel.weight.abs(), kernel.mask > 0
+                every.append(kernel)
+                sizes.append(size)
+                went.append(there & (size <= threshold) if share is None else there)
+    keep_floor(went, sizes, [k.mask > 0 for k in every], share, floor)
+    for kernel, gone in zip(every, went, strict=True):
         kernel.mask[gone] = 0.0
-
-
-class _Holder(torch.nn.Module):
-    """An operation as a child, where `convolutions` looks for it."""
-
-    def __init__(self, operation: torch.nn.Module) -> None:
-        super().__init__()
-        self.operation = operation
 
 
 def keep_floor(

@@ -7,11 +7,9 @@ from collections import Counter
 from typing import Literal
 
 import torch
-from nasbench_cells.darts import SKIP
 from torch import Tensor
 
-from nasbench_mgdarts.layers import is_separable
-from nasbench_mgdarts.network import OPS, SearchNet
+from nasbench_mgdarts.network import SearchNet
 
 #: A cell's structure and an operation: what a quota is for.
 Kind = tuple[int, int]
@@ -27,7 +25,7 @@ def follow_momentum(net: SearchNet, gamma: float) -> None:
 
 
 def potentials(values: Tensor, alive: Tensor) -> list[float]:
-    """Equations (7) and (8) for each of a cell's 7 operations: the mean of |values| [14,7] over those that are left.
+    """Equations (7) and (8) for each of a cell's operations: the mean of |values| [edges,ops] over those left.
 
     An operation with no survivor gets half of the smallest, as in the paper's code.
     """
@@ -48,7 +46,7 @@ def shares(net: SearchNet) -> dict[Kind, float]:
         by_cell.append([potentials(values, s.alive) for values in (s.importance, s.momentum)])
     cells = mixed([[sum(kinds[i]) for kinds in by_cell] for i in range(2)])
     inside = [mixed(kinds) for kinds in by_cell]
-    return {(k, op + 1): cells[k] * inside[k][op] for k in range(len(cells)) for op in range(OPS)}
+    return {(k, op + 1): cells[k] * inside[k][op] for k in range(len(cells)) for op in range(len(inside[k]))}
 
 
 def mixed(parts: list[list[float]]) -> list[float]:
@@ -106,13 +104,4 @@ def regrow(
     free = {kind: len(edges) for kind, edges in slots.items()}
     quota = quotas(total, share, free) if how == "largest_remainder" else drawn(total, share, free, rng)
     new = [(k, e, op) for (k, op), count in sorted(quota.items()) for e in sorted(rng.sample(slots[k, op], count))]
-    shapes = []
-    for i, shape in enumerate(net.structure()):
-        k, w = net.space.structure_of(i, shape.reduces), shape.width
-        added = [(e, op, w if is_separable(op) else w // 2 if op == SKIP else 0) for where, e, op in new if where == k]
-        shapes.append(shape._replace(operations=tuple(sorted({*shape.operations, *added}))))
-    grown = net.rebuild(shapes)
-    grown.load_state_dict(net.state_dict(), strict=False)
-    for k, e, op in new:
-        grown.structures_()[k].alive[e, op - 1] = True
-    return grown, new
+    return net.with_operations(new), new

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from nasbench_cells.darts import DARTS
 from torch import nn
 
-from nasbench import Arch, Choice, Metric, Modifier, Run, hookimpl
+from nasbench import Arch, Choice, Metric, Modifier, Run, SearchSpace, hookimpl
 from nasbench.metrics import accuracy_density
 from nasbench_mgdarts.final import genes
 from nasbench_mgdarts.layers import Kernel
@@ -26,13 +26,15 @@ BETTER = {
 class Reported(Retrained):
     """Choices with genes, and metrics that count what their masks leave."""
 
+    spaces: ClassVar[tuple[type[SearchSpace], ...]] = (DARTS,)
+    """The spaces whose networks it can cut to size."""
+
     def refuse_space(self, run: Run) -> str | None:
-        """Why this run cannot be, or None: these methods cut cells of the DARTS space to size."""
+        """Why this run cannot be, or None: these methods cut the networks of `spaces` to size."""
         name = next(name for name, plugin in run.plugins.items() if plugin is self)
-        if not isinstance(run.space, DARTS):
-            return (
-                f"{name} searches filters and weights of the cells of the space darts; {run.recipe.space} has others."
-            )
+        if not isinstance(run.space, self.spaces):
+            known = " or ".join(str(space.name) for space in self.spaces)
+            return f"{name} searches filters and weights of the space {known}; {run.recipe.space} has others."
         sizes = {"train.batch_size": run.recipe.train.batch_size, f"{name}.retrain_batch_size": self.retrain_batch_size}
         for setting, size in sizes.items():
             if len(run.data.train) % size == 1:

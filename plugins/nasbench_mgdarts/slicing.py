@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from nasbench_mgdarts.network import Cell, SearchNet
 Kept = Literal["op", "cell"]
 
 
+@singledispatch
 @torch.no_grad()
 def cut(net: SearchNet, rule: Align = "code", kept: Kept = "op", reset_norms: bool = False) -> tuple[SearchNet, Cuts]:
     """A net at its aligned widths, and for each tensor by name what was kept of the old one.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from nasbench_cells.darts import OPERATIONS
 from torch import Tensor
 
-from nasbench_mgdarts.layers import Reduce, SepConv, convolutions
-from nasbench_mgdarts.network import OPS, SearchNet
+from nasbench_mgdarts.layers import Reduce, convolutions, kernels, vectors
+from nasbench_mgdarts.network import SearchNet
 
 #: A threshold begins so far below the least important unit that none is pruned at once.
 MARGIN = 1e-3
@@ -36,17 +35,12 @@ def retention(net: SearchNet) -> dict[str, float | None]:
     operations = [left for cell in net.cells_() for left in cell.named_operations()]
     began = left = weights = whole = 0
     for cell in net.cells_():
-        for _, _, module in cell.named_operations():
-            for vector in (
-                (module.first.filters, module.second.filters)
-                if isinstance(module, SepConv)
-                else ((module.filters,) if hasattr(module, "filters") else ())
-            ):
-                began, left = began + cell.shape.channels, left + int(vector.mask.sum())
+        for vector in (v for _, _, module in cell.named_operations() for v in vectors(module)):
+            began, left = began + cell.began, left + int(vector.mask.sum())
     for conv in convolutions(net.cells):
         masks = conv.live()
         whole, weights = whole + sum(m.numel() for m in masks), weights + sum(int(m.sum()) for m in masks)
-    count = len(net.cells) * len(net.structures_()[0].alive) * OPS
+    count = len(net.cells) * net.structures_()[0].alive.numel()
     return {
         "op": len(operations) / count,
         "filter": left / began if began else None,
@@ -62,15 +56,11 @@ def live_thresholds(net: SearchNet) -> dict[str, Tensor]:
             rows = s.alive.any(0, keepdim=True) if net.shared else s.alive
             found["op"].append(s.t_alpha[rows])
     for cell in net.cells_():
-        left = [[e, op - 1] for e, op, _ in cell.named_operations() if convolves(cell.operations[f"{e}_{op}"])]
-        index = torch.tensor(left, dtype=torch.long).reshape(-1, 2)
-        if net.shared:  # an operation's threshold is one for all edges
-            index[:, 0] = 0
-            index = index.unique(dim=0)
-        for name, t in (("filter", cell.t_beta), ("weight", cell.t_omega)):
-            if t is not None:
-                own = index if name == "filter" else index[[is_kernel(op + 1) for op in index[:, 1].tolist()]]
-                found[name].append(t[own[:, 0], own[:, 1]])
+        for name, t, units in (("filter", cell.t_beta, vectors), ("weight", cell.t_omega, kernels)):
+            if t is not None:  # where an operation's threshold is one for all edges, it counts once
+                left = {(e % len(t), op - 1) for e, op, module in cell.named_operations() if units(module)}
+                index = torch.tensor(sorted(left), dtype=torch.long).reshape(-1, 2)
+                found[name].append(t[index[:, 0], index[:, 1]])
         if cell.t_input is not None:
             found["filter"].append(cell.t_input)
     return {name: torch.cat(values) for name, values in found.items() if values}
@@ -81,30 +71,20 @@ def convolves(module: Any) -> bool:
     return hasattr(module, "outputs")
 
 
-def is_kernel(op: int) -> bool:
-    """Whether an operation has weights that are searched: separable and dilated convolutions."""
-    return "conv" in OPERATIONS[op]
-
-
 @torch.no_grad()
 def reset_thresholds(net: SearchNet, init: Literal["minimum", "zero"]) -> None:
     """Each threshold just below the smallest importance of the units that it is for, or 0."""
     for s in net.structures_():
         _set(s.t_alpha, s.importance.masked_fill(~s.alive, torch.inf), init)
     for cell in net.cells_():
-        betas, omegas = (torch.full((len(net.structures_()[0].alive), OPS), torch.inf) for _ in range(2))
+        betas, omegas = (torch.full(net.structures_()[0].alive.shape, torch.inf) for _ in range(2))
         for e, op, module in cell.named_operations():
-            if convolves(module):
-                vectors = (
-                    [m.filters for m in (module.first, module.second)]
-                    if isinstance(module, SepConv)
-                    else [module.filters]
-                )
-                betas[e, op - 1] = min(float(v.importance[v.mask].min()) for v in vectors)
-            if is_kernel(op):
-                omegas[e, op - 1] = min(float(w.min()) for w in live_weights(module) if len(w))
-        if cell.t_beta is not None and cell.t_input is not None:
+            gates, sizes = vectors(module), [w for w in live_weights(module) if len(w)]
+            betas[e, op - 1] = min((float(v.importance[v.mask].min()) for v in gates), default=torch.inf)
+            omegas[e, op - 1] = min((float(w.min()) for w in sizes), default=torch.inf)
+        if cell.t_beta is not None:
             _set(cell.t_beta, betas, init)
+        if cell.t_input is not None:
             least = [m.filters.importance[m.filters.mask].min() for m in cell.inputs()]
             _set(cell.t_input, torch.stack(least)[:, None], init)
         if cell.t_omega is not None:
@@ -113,9 +93,7 @@ def reset_thresholds(net: SearchNet, init: Literal["minimum", "zero"]) -> None:
 
 def live_weights(module: Any) -> list[Tensor]:
     """|w| of the weights that no mask of their own sets to zero, a vector for each kernel."""
-    parts = (module.first, module.second) if isinstance(module, SepConv) else (module,)
-    kernels = [k for part in parts for k in (part.depth, part.point)]
-    return [k.weight.detach()[k.mask > 0].abs() for k in kernels]
+    return [kernel.weight.detach()[kernel.mask > 0].abs() for kernel in kernels(module)]
 
 
 def _set(threshold: Tensor, importance: Tensor, init: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from nasbench_mgdarts.dass import DASS, TopShare, searched
+from nasbench_mgdarts.dass import DASS, TopShare
 from nasbench_mgdarts.final import from_genes, nodes_with_input
-from nasbench_mgdarts.layers import Kernel, Plain
+from nasbench_mgdarts.layers import Kernel, Plain, kernels
 from safetensors.torch import load_file
 
 from nasbench.harness import execute
@@ -36,11 +36,11 @@ def test_the_largest_scores_stay_and_the_gradient_passes_straight_through(share:
 def test_weights_rest_while_masks_are_learned(start: Start) -> None:
     run = start("dass", darts=SMALL, dass={"weight_ratio": 0.5})
     run.hook.train(run=run)
-    kernels = searched(run.net)
-    assert all(int(k.mask.sum()) == math.ceil(0.5 * k.mask.numel()) for k in kernels)
+    sparse = kernels(run.net)
+    assert all(int(k.mask.sum()) == math.ceil(0.5 * k.mask.numel()) for k in sparse)
     other = start("dass", runs="other", darts=SMALL, dass={"weight_ratio": 0.5, "prune_epochs": 0})
     other.hook.train(run=other)
-    for a, b in zip(kernels, searched(other.net), strict=True):
+    for a, b in zip(sparse, kernels(other.net), strict=True):
         assert torch.equal(a.weight, b.weight)
         top = b.weight.abs().flatten().argsort(descending=True)[: math.ceil(0.5 * b.weight.numel())]
         assert b.mask.flatten()[top].all()  # untrained scores are the weights' sizes
