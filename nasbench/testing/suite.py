@@ -43,13 +43,19 @@ class Suite:
                 sizes[name] = build(load("space", name), name, {}).size
         return sorted(sizes, key=lambda name: (sizes[name], name))
 
+    def tries(self) -> list[tuple[str, str]]:
+        """Spaces with compositions, in the order to try them: an evaluator may be about methods of its own package."""
+        package = f"{self.cls.__module__.partition('.')[0]}."
+        own = {name for name, entry in discover("method").items() if entry.value.startswith(package)}
+        return sorted(itertools.product(self.spaces(), self.labels()), key=lambda place: place[1] not in own)
+
     @cached_property
     def first(self) -> Witness:
         """The first composition and space that do not refuse, and what a run there left."""
         build(self.cls, self.name, {})
         reasons: list[str] = []
         ran: set[str] = set()
-        for space, label in itertools.product(self.spaces(), self.labels()):
+        for space, label in self.tries():
             if {space, label} <= ran:  # an evaluator with nothing to say is not asked of all pairs
                 continue
             try:
