@@ -32,7 +32,11 @@ COLUMNS = (
 )
 MILLIONS = {"params", "madds"}
 #: Likewise, for what papers print.
-REPORTED = (("reported tau (paper)", "kendall_tau", 3), ("reported top-1 (paper)", "top1", 2))
+REPORTED = (
+    ("reported tau (paper)", "kendall_tau", 3),
+    ("reported top-1 (paper)", "top1", 2),
+    ("reported density (paper)", "accuracy_density", 2),
+)
 
 
 def read_all(folder: Path) -> list[tuple[str, dict[str, Any]]]:
