@@ -107,6 +107,23 @@ def test_means_and_intervals_are_those_of_the_leaderboard(tmp_path: Path, draw: 
     assert "madds-intervals" in picture.name
 
 
+def test_an_interval_over_two_seeds_does_not_squeeze_the_rest_and_is_cut_with_arrows(tmp_path: Path, draw: Any) -> None:
+    found = runs(tmp_path, *(ranked("spos", s, t) for s, t in enumerate((0.4, 0.6))), ranked("fairnas", 0, 0.5))
+    (picture,) = draw(intervals.pictures, found)  # the interval of spos is -0.77 to 1.77
+    (axes,) = picture.figure.axes
+    assert axes.get_xlim() == pytest.approx((0.4 - 1.2 * 0.2, 0.6 + 1.2 * 0.2))
+    arrows = {line.get_marker(): tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() in "<>"}
+    assert arrows == {"<": pytest.approx((0.16, 1)), ">": pytest.approx((0.84, 1))}
+    assert "-0.7706 to 1.771" in picture.text
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.0, 1.0, 1.0]])
+def test_intervals_over_three_seeds_and_more_are_never_cut(values: list[float]) -> None:
+    (low, high), interval = intervals.window(values, []), mean_interval(values)
+    assert interval
+    assert low <= interval[0] <= interval[1] <= high
+
+
 def test_differences_are_paired_by_seed(tmp_path: Path, draw: Any) -> None:
     found = runs(
         tmp_path, *(ranked("spos", s, 0.4) for s in (0, 1)), *(ranked("fairnas", s, 0.6 + s / 10) for s in (1, 2))
