@@ -86,7 +86,9 @@ def prune_weights(net: SearchNet, share: float | None, floor: float = 0.0) -> No
     for cell in net.cells_():
         for edge, op, module in cell.named_operations():
             threshold = cell.thresholds(edge, op).weights
-            for kernel in kernels(module) if threshold is not None else ():
+            if threshold is None:
+                continue
+            for kernel in kernels(module):
                 size, there = kernel.weight.abs(), kernel.mask > 0
                 every.append(kernel)
                 sizes.append(size)
