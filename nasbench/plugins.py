@@ -189,6 +189,8 @@ def _explain(model: type[BaseModel], error: ValidationError, prefix: str) -> str
         for part in first["loc"][:-1]:
             owner = owner.model_fields[part].annotation
         return str(unknown("option", place, [place[: -len(str(first["loc"][-1]))] + f for f in owner.model_fields]))
+    if first["type"] == "missing":
+        return f"{place} is missing."
     expected = first["msg"].replace("Input", "it", 1).partition(", unable")[0]
     return f"{place or model.__name__} = {first['input']!r} does not fit: {expected}."
 

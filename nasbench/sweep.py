@@ -16,7 +16,7 @@ from pydantic import Field
 
 from nasbench import records
 from nasbench.engines import Engine, Task
-from nasbench.errors import BadInput
+from nasbench.errors import BadInput, unknown
 from nasbench.harness import prepare
 from nasbench.leaderboard import settings
 from nasbench.plugins import build_terms, format_label, validated
@@ -59,7 +59,14 @@ def read(path: Path) -> Matrix:
     for entry in matrix.exclude:
         if not entry or not set(entry) <= axes:
             raise BadInput(f"exclude {entry} does not fit: expected some of {', '.join(sorted(axes))}.")
+    seeds = _seeds(matrix)
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise BadInput(f"seeds = {matrix.seeds} does not fit: expected 1 or more, or a list of different seeds.")
     return matrix
+
+
+def _seeds(matrix: Matrix) -> list[int]:
+    return list(range(matrix.seeds)) if isinstance(matrix.seeds, int) else matrix.seeds
 
 
 @dataclass
@@ -89,25 +96,41 @@ class Job:
 
 
 def plan(matrix: Matrix, runs: Path, device: str = "cpu") -> list[Job]:
-    """Every run of the matrix, refused ones with the reason, finished ones as done, in the order they will run."""
-    seeds = list(range(matrix.seeds)) if isinstance(matrix.seeds, int) else matrix.seeds
+    """Every run of the matrix, refused ones with the reason, finished ones as done, in the order they will run.
+
+    Raises BadInput if something stands twice, and if `exclude` names what the matrix lacks or leaves nothing.
+    """
+    seeds = _seeds(matrix)
     sets = nested({"engine.threads": 1, **matrix.set})
+    axes = {
+        "space": matrix.spaces,
+        "dataset": matrix.datasets or [""],
+        "preset": matrix.presets,
+        "method": list(map(_spelled, matrix.methods)),
+    }
+    for axis, values in axes.items():
+        for value in values:
+            if values.count(value) > 1:
+                raise BadInput(f"{axis}s names {value} twice.")
     dropped = [{k: _spelled(v) if k == "method" else v for k, v in entry.items()} for entry in matrix.exclude]
+    for axis, value in itertools.chain.from_iterable(entry.items() for entry in dropped):
+        if value not in axes[axis]:
+            raise unknown(f"{axis} in exclude", value, filter(None, axes[axis]))
     known = _durations(runs)
     jobs = []
-    datasets: list[str | None] = [*matrix.datasets] if matrix.datasets else [None]
-    axes = itertools.product(matrix.spaces, datasets, matrix.presets, map(_spelled, matrix.methods))
-    for space, dataset, preset, method in axes:
-        here = {"method": method, "space": space, "dataset": dataset or "", "preset": preset}
+    for space, dataset, preset, method in itertools.product(*axes.values()):
+        here = {"method": method, "space": space, "dataset": dataset, "preset": preset}
         if any(entry.items() <= here.items() for entry in dropped):
             continue
         where = " ".join(filter(None, (space, dataset, preset)))
         try:
-            recipe = resolve(method, space, dataset=dataset, preset=preset, device=device, sets=sets)
+            recipe = resolve(method, space, dataset=dataset or None, preset=preset, device=device, sets=sets)
         except BadInput as error:
             jobs += [Job(method, seed, where, state="refused", why=str(error)) for seed in seeds]
             continue
         jobs += jobs_of(recipe, method, where, seeds, runs, known)
+    if not jobs:
+        raise BadInput("exclude leaves no run of the sweep.")
     return jobs
 
 

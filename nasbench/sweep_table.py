@@ -6,13 +6,15 @@ import datetime
 from collections import Counter
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
 from nasbench.sweep import Job, left
 
 STYLES = {"done": "green", "failed": "red", "refused": "yellow", "running": "bold"}
+#: What is seen first on a terminal with too few lines for all.
+ORDER = ("running", "failed", "waiting", "done", "refused")
 
 
 class SweepTable:
@@ -40,20 +42,25 @@ class SweepTable:
     def look(self) -> None:
         """Bring what is shown up to date."""
         if self.console.is_terminal:
-            self.live.update(self.table(), refresh=True)
+            self.live.update(Group(self.table(self.console.height - 4), self.summary()), refresh=True)
             return
         for job in self.jobs:
             if job.state != self.told[id(job)]:
                 self.told[id(job)] = job.state
                 took = f", {duration(job.seconds)}" if job.state == "done" else ""
-                self.line(f"{job.state}: {job.label} on {job.where}, seed {job.seed}{took}")
+                why = f": {job.why}" if job.why else ""
+                self.line(f"{job.state}: {job.label} on {job.where}, seed {job.seed}{took}{why}")
 
     def show(self) -> None:
         """Print every job, what is left to do, and why something failed or was refused."""
-        self.console.print(self.table())
+        self.console.print(self.table(len(self.jobs)))
         self.line(self.summary())
-        for why, label in {job.why: job.label for job in self.jobs if job.why}.items():
-            self.line(f"{label}: {why}")
+        whose: dict[str, dict[str, None]] = {}
+        for job in self.jobs:
+            if job.why:
+                whose.setdefault(job.why, {})[job.label] = None
+        for why, labels in whose.items():
+            self.line(f"{', '.join(labels)}: {why}")
 
     def summary(self) -> str:
         """How many stand where, and the time left."""
@@ -64,12 +71,16 @@ class SweepTable:
         seconds = left(self.jobs, self.slots)
         return f"{text}; " + ("time left unknown" if seconds is None else f"about {duration(seconds)} left")
 
-    def table(self) -> Table:
-        """A row for each job."""
-        table = Table(box=None, pad_edge=False, caption=self.summary(), caption_justify="left")
+    def table(self, rows: int) -> Table:
+        """A row for each job; where they are more than `rows`, for those that matter most."""
+        table = Table(box=None, pad_edge=False)
         for title in ("method", "on", "seed", "state", "stage", "progress", "time"):
             table.add_column(title, justify="right" if title in ("seed", "progress", "time") else "left", no_wrap=True)
+        matter = sorted(self.jobs, key=lambda job: ORDER.index(job.state))
+        shown = set(map(id, matter[: max(1, rows)]))
         for job in self.jobs:
+            if id(job) not in shown:
+                continue
             told = job.progress() if job.state == "running" else {}
             progress = f"{100 * told['done'] / told['total']:.0f} %" if told else ""
             time = duration(job.seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -78,7 +79,17 @@ def test_what_is_refused_is_said_and_the_rest_stays(tmp_path: Path) -> None:
         ({"methods": ["spos"], "method": ["x"]}, "did you mean 'methods'"),
         ({"methods": ["sposs"]}, "did you mean 'spos'"),
         ({"methods": ["spos"], "seeds": "all"}, "seeds"),
+        ({"methods": ["spos"], "seeds": 0}, "seeds = 0 does not fit: expected 1 or more, or a list of different seeds"),
+        ({"methods": ["spos"], "seeds": [0, -1]}, r"seeds = \[0, -1\] does not fit"),
+        ({"methods": ["spos"], "seeds": [1, 1]}, r"seeds = \[1, 1\] does not fit"),
+        ({"methods": ["calr+fairnas", "fairnas+calr"]}, "methods names fairnas[+]calr twice"),
         ({"methods": ["spos"], "exclude": [{"metod": "spos"}]}, "expected some of dataset, method, preset, space"),
+        (
+            {"methods": ["spos"], "exclude": [{"space": "tinny"}]},
+            "Unknown space in exclude 'tinny'; did you mean 'tiny'",
+        ),
+        ({"methods": ["spos"], "exclude": [{"dataset": "digits"}]}, "Unknown dataset in exclude 'digits'"),
+        ({"methods": ["spos"], "exclude": [{"space": "tiny"}]}, "exclude leaves no run"),
         ({"methods": ["spos"], "set": {"epochs": 3}}, "write it like"),
     ],
 )
@@ -141,32 +152,60 @@ def test_one_that_fails_does_not_stop_the_others(
     assert table.summary() == "3 runs: 2 failed, 1 done"
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_records(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("methods", "seeds", "kills"),
+    [
+        (["spos", "fairnas+calr"], 2, 3),
+        pytest.param(["spos", "fairnas", "fairnas+calr", "fairnas+calr+ms"], 3, 5, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_any_moment_it_ends_with_the_same_records(
+    tmp_path: Path, methods: list[str], seeds: int, kills: int
+) -> None:
+    """At full size: benchmarks/sweep.py."""
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     for folder in (alone, killed):
         folder.mkdir()
-        content = {**TINY, "methods": ["spos", "fairnas+calr"], "seeds": 2}
+        content = {**TINY, "methods": methods, "seeds": seeds}
         content["set"] = {"train.epochs": 4, "score.subset": "random:5", "engine.checkpoint_seconds": 0}
         (folder / "sweep.yaml").write_text(yaml.safe_dump(content))
-    assert nasbench("sweep", "sweep.yaml", "--workers", "2", "--device", "cpu", cwd=alone).code == 0
+    words = ("sweep", "sweep.yaml", "--workers", "2", "--device", "cpu")
+    assert nasbench(*words, cwd=alone).code == 0
 
     def written_so_far() -> int:
         return len([*killed.rglob("step-*"), *killed.rglob("done-*"), *killed.rglob("record.json")])
 
-    for _ in range(3):
-        command = [sys.executable, "-m", "nasbench", "sweep", "sweep.yaml", "--workers", "2", "--device", "cpu"]
+    rng = random.Random(0)
+    for _ in range(kills):
         before = written_so_far()
-        process = subprocess.Popen(command, cwd=killed, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-m", "nasbench", *words], cwd=killed, stdout=subprocess.DEVNULL)
         while written_so_far() <= before and process.poll() is None:
             time.sleep(0.01)
+        time.sleep(rng.random() / 10)
         process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = nasbench("sweep", "sweep.yaml", "--workers", "2", "--device", "cpu", cwd=killed)
+        assert process.wait() == -signal.SIGKILL  # it had not ended by itself
+    done = nasbench(*words, cwd=killed)
     assert done.code == 0, done
-    assert "4 runs: 4 done" in done.out
+    count = len(methods) * seeds
+    assert f"{count} runs: {count} done" in done.out
     a, b = all_records(alone), all_records(killed)
-    assert len(a) == 4
+    assert len(a) == count
     assert all(records.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_on_a_small_terminal_what_runs_is_seen(tmp_path: Path) -> None:
+    states = ["done"] * 20 + ["failed", "running", "waiting", "running"] + ["waiting"] * 20 + ["refused"] * 2
+    jobs = [Job(f"m{i}", 0, "tiny", state=state, folder=tmp_path) for i, state in enumerate(states)]
+    table = SweepTable(jobs, 2)
+    assert list(table.table(5).columns[0].cells) == ["m20", "m21", "m22", "m23", "m24"]
+    assert list(table.table(1).columns[0].cells) == ["m21"]
+    assert len(table.table(100).rows) == len(jobs)
+
+
+def test_a_reason_is_said_once_with_all_whom_it_concerns(capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [Job(label, seed, "tiny", state="refused", why="no GPU") for label in ("a", "b") for seed in (0, 1)]
+    SweepTable(jobs, 1).show()
+    assert capsys.readouterr().out.splitlines()[-2:] == ["4 runs: 4 refused", "a, b: no GPU"]
 
 
 def test_the_command_line(tmp_path: Path) -> None:
@@ -179,6 +218,9 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert "done: random-search on tiny test, seed 1" in done.out
     assert len(all_records(tmp_path / "runs")) == 2
+    written(tmp_path, methods=["random-search+ms"])
+    refused = nasbench("sweep", "sweep.yaml", cwd=tmp_path)
+    assert (refused.code, "random-search never calls" in refused.out) == (2, True)
     wrong = nasbench("sweep", "sweep.yaml", "--engine", "rai", cwd=tmp_path)
     assert (wrong.code, wrong.err) == (2, "nasbench: Unknown engine 'rai'; did you mean 'ray'?\n")
 

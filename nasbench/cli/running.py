@@ -135,14 +135,15 @@ def sweep(
 ) -> None:
     """Run every method on every space, several runs at a time.
 
-    The same command goes on where it was. A run that fails does not stop the others; the exit code is then 1.
+    The same command goes on where it was. A run that fails does not stop the others; the exit code is then 1, and 2
+    where every run is refused.
     """
     check_engine(engine, workers)
     from nasbench import sweep as sweeps
 
     jobs = sweeps.plan(sweeps.read(file), runs, device)
-    if carry_out(jobs, runs, engine, workers, device, dry_run):
-        raise typer.Exit(1)
+    failed = carry_out(jobs, runs, engine, workers, device, dry_run)
+    raise typer.Exit(2 if all(job.state == "refused" for job in jobs) else int(failed))
 
 
 def check_engine(engine: str, workers: int | None) -> None:
