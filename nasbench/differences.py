@@ -78,7 +78,8 @@ def note(rows: Sequence[dict[str, Any]]) -> list[str]:
     found = pairs(rows)
     if not found:
         return ["No two rows have two seeds in common: nothing is said of their differences."] if len(rows) > 1 else []
-    how = f"paired by seed, t-test with Holm's correction for {len(found)} pairs, {LEVEL:.0%}".replace("%", " %")
+    count = f"{len(found)} pairs" if len(found) > 1 else "1 pair"
+    how = f"paired by seed, t-test with Holm's correction for {count}, {LEVEL:.0%}".replace("%", " %")
     held = [one for one, p in zip(found, holm([one.p for one in found]), strict=True) if p < LEVEL]
     names = " or ".join(METRICS[name] for name in METRICS if any(one.metric == name for one in found))
     if not held:
