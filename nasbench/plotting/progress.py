@@ -62,7 +62,8 @@ def draw_training(key: Key, stage: str, runs: list[tuple[str, list[float], list[
     for i, (method, x, y) in enumerate(runs):
         first = method not in [m for m, _, _ in runs[:i]]
         line = LINES[methods.index(method) % len(LINES)]
-        axes.plot(x, y, line, color=look[method].color, alpha=0.85, label=label[method] if first else None)
+        dot = "." if len(x) == 1 else ""  # a line through one point is invisible
+        axes.plot(x, y, line, marker=dot, color=look[method].color, alpha=0.85, label=label[method] if first else None)
     axes.grid()
     legend(plot)
     text = [f"Training loss against the step in the stage {stage}, {place(key)}"]
