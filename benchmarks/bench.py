@@ -3,6 +3,7 @@
     python benchmarks/bench.py                    # preset sizes cpu and paper, several rounds
     python benchmarks/bench.py --short            # under five minutes on two cores; what `make bench` runs
     python benchmarks/bench.py --cpu-time         # on a machine that is shared: processor time of one thread
+    python benchmarks/bench.py --set precision=float32 memory_format=channels_last    # not what the engine's rule gives
 
 Prints, for each task, both speeds and the ratio with its spread over rounds, and writes results.json. The
 images are random: speed does not depend on what they show. Other load on the machine moves both sides, and
@@ -14,13 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import reference
 import torch
@@ -28,6 +29,7 @@ from torch.utils.data import DataLoader
 
 from nasbench.data import Images, Split, write_images
 from nasbench.harness import prepare
+from nasbench.machine import cpu_name
 from nasbench.recipe import resolve
 from nasbench.running import Run
 
@@ -42,14 +44,14 @@ ARCHS = [
 BATCH, VALID, EPOCH = 64, 1024, 4096
 
 
-def make_run(method: str, size: str, home: Path, threads: int | None = None) -> Run:
+def make_run(method: str, size: str, home: Path, engine: dict[str, Any]) -> Run:
     """A composed run on random images with its supernet and optimizer, ready for its first step."""
     channels, cells = SIZES[size]
     sets = {
         "nb201": {"channels": channels, "cells": cells},
         "score": {"subset": "random:5"},
         "train": {"clip": 5.0},
-        "engine": {"threads": threads},
+        "engine": engine,
     }
     recipe = resolve(method, "nb201", dataset="random", target="cifar10", preset="paper", sets=sets)
     run, _ = prepare(recipe, home)
@@ -76,12 +78,12 @@ def random_images(home: Path) -> None:
 
 
 def tasks(
-    size: str, home: Path, threads: int | None = None
+    size: str, home: Path, engine: dict[str, Any]
 ) -> dict[str, tuple[Callable[[], None], Callable[[], None], int]]:
     """For each task: the reference, the engine, and how many images pass a subnet in one call."""
     plain = reference.Supernet(*SIZES[size])
     sgd = torch.optim.SGD(plain.parameters(), lr=0.025, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    spos, fairnas, both = (make_run(m, size, home, threads) for m in ("spos", "fairnas", "fairnas+calr+ms"))
+    spos, fairnas, both = (make_run(m, size, home, engine) for m in ("spos", "fairnas", "fairnas+calr+ms"))
     images = torch.randn(BATCH, 3, 32, 32)
     labels = torch.arange(BATCH) % 10
     validation = [(torch.randn(256, 3, 32, 32), torch.arange(256) % 10) for _ in range(VALID // 256)]
@@ -143,16 +145,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="few rounds")
     parser.add_argument("--cpu-time", action="store_true", help="one thread, processor time instead of wall time")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the recipe's engine group"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
     args = parser.parse_args()
     rounds, seconds = (3, 4.0) if args.short else (7, 10.0)
-    clock, threads = (time.process_time, 1) if args.cpu_time else (time.perf_counter, None)
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    engine_settings = {"threads": 1 if args.cpu_time else None, **dict(pair.split("=", 1) for pair in args.set)}
     results: dict[str, dict[str, object]] = {}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NASBENCH_HOME"] = folder
         random_images(Path(folder))
         for size in SIZES:
-            for name, (plain, engine, images) in tasks(size, Path(folder), threads).items():
+            for name, (plain, engine, images) in tasks(size, Path(folder), engine_settings).items():
                 if name == "data_epoch" and size != "paper":
                     continue  # the same images at every size
                 once = [measure(call, 1, clock) for call in (plain, engine, plain, engine)][
@@ -182,7 +188,8 @@ def main() -> None:
         "details": results,
         "rounds": rounds,
         "torch": torch.__version__,
-        "machine": platform.machine(),
+        "machine": cpu_name(),
+        "engine": args.set,
         "threads": torch.get_num_threads(),
         "clock": clock.__name__,
     }
