@@ -17,7 +17,7 @@ from tabulate import tabulate
 from nasbench import costs, hookimpl
 from nasbench.distributed import rank
 from nasbench.plugins import build_terms, load, reachable
-from nasbench.recipe import GROUPS, Recipe
+from nasbench.recipe import GROUPS, Recipe, preset_values
 from nasbench.records import metric
 from nasbench.space import Arch, SearchSpace
 
@@ -83,7 +83,9 @@ def setting(run: Run) -> None:
         f"preset {recipe.preset} ({train}subset {recipe.score.subset})."
     )
     if recipe.preset != "paper":
-        console.print("The paper's setting: --preset paper. All settings: nasbench config.", style="dim")
+        papers = preset_values(load("space", recipe.space), recipe.space, "paper", recipe.space)
+        hint = "The paper's setting: --preset paper. " if papers else ""  # no space need have one
+        console.print(f"{hint}All settings: nasbench config.", style="dim")
 
 
 def trains(run: Run) -> bool:

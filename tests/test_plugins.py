@@ -416,6 +416,7 @@ def test_a_list_of_distributions_names_what_is_broken_and_goes_on(install: Insta
     assert (
         "problem: The modifier 'rates' is registered twice, as tests.test_plugins:Anything by bell 1.0 and as " in again
     )
+    assert re.search("^  rates +bell 1.0, acme 1.0$", nasbench("list", "modifiers", cwd=tmp_path).out, re.MULTILINE)
 
 
 def test_an_unknown_name_gets_a_suggestion() -> None:

@@ -48,6 +48,14 @@ def test_every_plugin(check: Check) -> None:
 # ---------------------------------------------------------------------- methods and modifiers that are wrong
 
 
+class Breaks(Method):
+    """A bug that every run meets."""
+
+    @hookimpl
+    def search(self, run: Run) -> list[Choice]:
+        raise ZeroDivisionError("division by zero")
+
+
 class Uniform(Method):
     @hookimpl
     def sample_archs(self, run: Run) -> list[Arch]:
@@ -433,6 +441,20 @@ def test_check_says_what_is_wrong_and_goes_on(install: Install, tmp_path: Path) 
     assert lines.count("failed") == 1
     assert lines.count("ok") == len(checks("method", name)) - 1
     assert "docstring below the option rate" in out
+
+
+def test_check_says_once_what_is_wrong_everywhere(install: Install, tmp_path: Path) -> None:
+    install("acme", methods={"gone": "no_such_module:Gone"})
+    code, out, err = nasbench("check", "gone", cwd=tmp_path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("nasbench: The method 'gone' of acme 1.0 cannot be imported (ModuleNotFoundError")
+
+    install("bell", methods={"breaks": "tests.test_testing:Breaks"})
+    code, out, err = nasbench("check", "breaks", cwd=tmp_path)
+    failed = [line for line in out.splitlines() if line.startswith("failed")]
+    assert (code, err) == (1, "")
+    assert failed[0] == "failed  runs at the preset test: ZeroDivisionError: division by zero"
+    assert "failed  same seed same record: as 'runs at the preset test'" in failed
 
 
 def test_check_of_what_is_right(tmp_path: Path) -> None:

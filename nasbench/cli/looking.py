@@ -30,7 +30,7 @@ def list_(
     """
     from nasbench import home, installed
     from nasbench.files import dump_json
-    from nasbench.plugins import GROUPS, discover, origin
+    from nasbench.plugins import GROUPS, discover, origin, registered
 
     kinds = {f"{kind}s": kind for kind in GROUPS}
     if what not in {*kinds, "plugins", "presets", "all"}:
@@ -50,7 +50,10 @@ def list_(
     found: dict[str, dict[str, str]] = {}
     for plural, kind in kinds.items():
         if what in (plural, "all"):
-            found[plural] = {name: origin(entry) for name, entry in discover(kind).items()}
+            found[plural] = {}
+            for entry in registered(kind):  # a name that is registered twice is shown with both
+                known = found[plural].get(entry.name)
+                found[plural][entry.name] = f"{known}, {origin(entry)}" if known else origin(entry)
     if "datasets" in found:
         found["datasets"] |= dict.fromkeys(home.stored("datasets"), "added with `nasbench data add`")
     if what in ("presets", "all"):
@@ -160,15 +163,20 @@ def check(
 
     What it does not is said with what to do about it; the exit code is then 1.
     """
-    from nasbench.plugins import all_names, discover
+    from nasbench.plugins import all_names, discover, load
     from nasbench.testing import SUITES, checks
 
     kinds = [kind for kind in SUITES if name in discover(kind)]
     if not kinds:
         raise unknown("plugin", name, all_names(SUITES))
-    problems = 0
+    for kind in kinds:
+        load(kind, name)  # what cannot be used at all is said once
+    problems: dict[str, str] = {}
     for one in [one for kind in kinds for one in checks(kind, name)]:
         problem = one.problem()
-        typer.echo(f"failed  {one}: {one_line(problem)}" if problem else f"ok      {one}")
-        problems += problem is not None
-    raise typer.Exit(int(problems > 0))
+        if problem is None:
+            typer.echo(f"ok      {one}")
+        else:
+            before = problems.setdefault(problem, one.title)
+            typer.echo(f"failed  {one}: " + (one_line(problem) if before == one.title else f"as {before!r}"))
+    raise typer.Exit(int(bool(problems)))
