@@ -1,0 +1,1 @@
+"""Methods that learn weights of options beside those of the supernet, by gradient or by contribution."""

@@ -1,0 +1,1 @@
+"""Methods that train a weight-sharing supernet by sampling, and modifiers of their steps."""

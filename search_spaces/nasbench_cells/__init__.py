@@ -1,0 +1,1 @@
+"""Spaces whose networks repeat a searched cell, and tables about them."""

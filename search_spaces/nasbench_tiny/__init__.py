@@ -1,0 +1,1 @@
+"""A space of 27 architectures, for tests."""
