@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections import defaultdict
 from pathlib import Path
+
+import pytest
+import typer
+
+from nasbench.cli import app
+from nasbench.recipe import parse_set, resolve
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,3 +52,24 @@ def test_invariants_are_numbered_without_gaps() -> None:
     for name, number in sorted(promised()):
         numbers[name].append(number)
     assert all(found == list(range(1, len(found) + 1)) for found in numbers.values()), dict(numbers)
+
+
+def commands(card: Path) -> list[str]:
+    """What the code blocks of a card tell to run, without `nasbench` in front."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", card.read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(r"^nasbench (.*)", re.sub(r"\\\n\s*", " ", "\n".join(blocks)), re.MULTILINE)
+
+
+@pytest.mark.parametrize("card", sorted((ROOT / "docs").glob("*/*.md")), ids=lambda path: path.stem)
+def test_the_commands_of_a_card_can_be_read(card: Path) -> None:
+    """They take hours, so each is parsed, and the recipe of a run resolved."""
+    for line in commands(card):
+        # A reader adds the JPEG copy of CIFAR-10 first.
+        args = shlex.split(line.replace("cifar10-jpeg", "cifar10"), comments=True)
+        verb = typer.main.get_command(app)
+        while nested := getattr(verb, "commands", None):
+            verb = nested[args.pop(0)]
+        given = verb.make_context("nasbench", args).params
+        if verb.name == "run":
+            names = ("method", "space", "dataset", "target", "preset")
+            resolve(**{name: given[name] for name in names}, sets=parse_set(given["sets"] or []))
