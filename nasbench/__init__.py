@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nasbench.plugins import Evaluator as Evaluator
     from nasbench.plugins import Method as Method
     from nasbench.plugins import Modifier as Modifier
+    from nasbench.plugins import Observer as Observer
     from nasbench.plugins import Plugin as Plugin
     from nasbench.records import Choice as Choice
     from nasbench.records import Metric as Metric
@@ -31,6 +32,7 @@ _HOME = {
     "Method": "plugins",
     "Modifier": "plugins",
     "Evaluator": "plugins",
+    "Observer": "plugins",
     "Choice": "records",
     "Metric": "records",
     "Record": "records",
