@@ -78,6 +78,8 @@ def test_what_a_run_leaves_behind(run_tiny: RunTiny, tmp_path: Path) -> None:
     assert watcher.seen == [(stage, n + 1) for stage, total in STEPS.items() for n in range(total)]
     assert watcher.events == ["started", f"finished {record['id']}"]
     assert set(record["measured"]["seconds"]) == {"train", "score"}
+    assert 2**20 < record["measured"]["peak_memory_bytes"] < 2**40  # of the process: it has imported torch
+    assert record["measured"]["peak_memory_of"] == "process"
     names = [m["name"] for m in record["results"][0]["metrics"]]
     assert {"kendall_tau", "params_tau", "top1", "regret", "params", "ms_edge"} <= set(names)
 
