@@ -145,13 +145,19 @@ def _rank(row: dict[str, Any]) -> tuple[str, str, float, float, str]:
 
 
 def _rows(label: str, runs: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One row for each scenario and phase that any of these runs, which differ by seed alone, chose for."""
+    """One row for each scenario and phase that any of these runs, which differ by seed alone, chose for.
+
+    A phase that was not measured, such as a search whose choice was then trained, is left out beside one that was.
+    """
     runs = sorted(runs, key=lambda r: r[1]["recipe"]["seed"])
     found: dict[tuple[str, str], list[tuple[str, dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     for path, record in runs:
         for result in record["results"]:
             found[dump_json(result["scenario"]), result["phase"]].append((path, record, result))
-    return [_row(label, phase, each) for (_, phase), each in found.items()]
+    rows = {key: _row(label, key[1], each) for key, each in found.items()}
+    measured = {key for key, row in rows.items() if row["values"]["kendall_tau"] or row["values"]["top1"]}
+    scenarios = {scenario for scenario, _ in measured}
+    return [row for key, row in rows.items() if key in measured or key[0] not in scenarios]
 
 
 def _row(label: str, phase: str, found: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:

@@ -313,6 +313,13 @@ def test_a_row_for_each_scenario_and_phase() -> None:
     assert not {"Kendall's tau", "tau by params"} & set(found[0])  # nothing was ranked
 
 
+def test_what_was_not_measured_is_left_out_beside_what_was() -> None:
+    searched, trained = result(params=1e6), result(None, "retrain", params=1e6, top1=90.0)
+    assert [r["method"] for r in rows(made() | {"results": [searched]})] == ["spos"]
+    (row,) = rows(made() | {"results": [searched, trained]})
+    assert (row["true top-1 (%)"], row.get("phase", "retrain")) == ("90.00", "retrain")
+
+
 def test_options_of_the_preset_are_not_told() -> None:
     """A label names what differs from the preset of its table, not from the class's defaults."""
     plain, changed = made("enas"), made("enas[samples=3]")
