@@ -74,14 +74,6 @@ class Trained:
 Train: TypeAlias = "Callable[..., Trained]"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Generator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def begin(tmp_path: Path) -> Train:
     """`begin("gdas", "tiny", train={"epochs": 1})`: a run that is composed, its supernet built, and not yet trained."""

@@ -1,27 +1,18 @@
-"""Runs on the MobileNetV3 space at the preset test; networks as small as these are fastest on one thread."""
+"""Runs on the MobileNetV3 space at the preset test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-import torch
 
 from nasbench import Run
 from nasbench.harness import prepare
 from nasbench.recipe import resolve
 
 Prepare: TypeAlias = "Callable[..., Run]"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
