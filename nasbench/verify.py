@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from nasbench import records
-from nasbench.harness import execute
+from nasbench.errors import BadInput
+from nasbench.harness import execute, prepare
 
 
 def verify(path: Path, runs: Path, observers: Sequence[Any] = ()) -> list[str]:
     """Run the recipe of a record again, below `runs`, and say what differs; nothing if nothing does.
 
-    What stands under `measured` may differ, and a later version may add metrics. Raises BadInput if the recipe cannot
-    be run here.
+    One that was interrupted goes on; one that is finished starts over. What stands under `measured` may differ, and a
+    later version may add metrics. Raises BadInput if the recipe cannot be run here, and if the record lies in `runs`.
     """
     before = records.read(path)
-    after, _ = execute(records.recipe_of(before), runs, observers=observers)
+    recipe = records.recipe_of(before)
+    old = prepare(recipe, runs)[0].folder / "record.json"
+    if old.resolve() == path.resolve():
+        raise BadInput(f"The new run would take the place of {path}; use another --runs.")
+    after, _ = execute(recipe, runs, observers=observers, force=old.exists())
     return list(differences("", {**before, "measured": None}, {**after, "measured": None}))
 
 

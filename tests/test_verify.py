@@ -28,6 +28,20 @@ def test_a_true_record_is_confirmed_and_a_false_one_is_not(tmp_path: Path) -> No
     ]
 
 
+def test_what_an_earlier_verification_left_is_no_answer(tmp_path: Path) -> None:
+    assert nasbench(*RUN, cwd=tmp_path).code == 0
+    (path,) = tmp_path.rglob("record.json")
+    assert nasbench("verify", str(path), cwd=tmp_path).code == 0
+    (earlier,) = (tmp_path / "verified").rglob("record.json")
+    earlier.write_text(earlier.read_text().replace('"kendall_tau"', '"stale"'))
+    again = nasbench("verify", str(path), cwd=tmp_path)
+    assert (again.code, again.out.splitlines()[-1]) == (0, "the same")
+    itself = nasbench("verify", str(path), "--runs", "runs", cwd=tmp_path)
+    assert itself.code == 2
+    assert "would take the place of" in itself.err
+    assert path.exists()
+
+
 def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
     result = nasbench("verify", "x.json", cwd=tmp_path)
