@@ -37,23 +37,26 @@ class Engine(Protocol):
 
 
 class Local:
-    """A process for each run, so that one that crashes takes nothing with it; GPUs are dealt out in turn."""
+    """A process for each run, so that one that crashes takes nothing with it; GPUs are dealt out in turn, of those
+    that this process may use."""
 
     def __init__(self, slots: int, gpus: int = 0) -> None:
         self.slots = slots
-        self.free = [i % gpus if gpus else None for i in range(slots)]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",")[:gpus] if visible else [str(i) for i in range(gpus)]
+        self.free = [names[i % gpus] if gpus else None for i in range(slots)]
 
     def submit(self, recipe: str, folder: Path, threads: int) -> Task:
         folder.mkdir(parents=True, exist_ok=True)
         gpu = self.free.pop(0)
         env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         if gpu is not None:
-            env["CUDA_VISIBLE_DEVICES"] = str(gpu)
+            env["CUDA_VISIBLE_DEVICES"] = gpu
         return _Process(self, gpu, recipe, folder, env)
 
 
 class _Process:
-    def __init__(self, engine: Local, gpu: int | None, recipe: str, folder: Path, env: dict[str, str]) -> None:
+    def __init__(self, engine: Local, gpu: str | None, recipe: str, folder: Path, env: dict[str, str]) -> None:
         self.engine, self.gpu, self.log = engine, gpu, folder / "log.txt"
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "nasbench.work", str(folder.parent)]

@@ -109,7 +109,7 @@ def tables(found: Iterable[tuple[str, dict[str, Any]]]) -> dict[Key, list[dict[s
 
 
 def settings(record: dict[str, Any]) -> dict[str, str]:
-    """All that determines a run but its seed, by dotted name.
+    """All that determines a run but its seed and device, by dotted name.
 
     A setting that an older record lacks has its default; the options of the terms stand in the method's label.
     """
@@ -119,7 +119,7 @@ def settings(record: dict[str, Any]) -> dict[str, str]:
             return {name: f"{value}"}
         return {k: v for key in sorted(value) for k, v in flat(f"{name}.{key}" if name else key, value[key]).items()}
 
-    recipe = record["recipe"]
+    recipe = {name: value for name, value in record["recipe"].items() if name != "device"}
     groups = {name: cls().model_dump(mode="json") | recipe.get(name, {}) for name, cls in GROUPS.items()}
     for local in ("threads", "checkpoint_seconds"):
         groups["engine"].pop(local, None)

@@ -178,7 +178,7 @@ def _key(recipe: dict[str, Any]) -> str:
     space = recipe["space"]
     options = {**_defaults(space), **recipe["options"].get(space, {})}
     recipe = {**recipe, "options": {**recipe["options"], space: options}}
-    told = {"device", f"options.{space}.classes", f"options.{space}.image"}
+    told = {f"options.{space}.classes", f"options.{space}.image"}
     kept = settings({"recipe": recipe, "dataset_hash": ""}).items()
     return json.dumps({k: v for k, v in kept if k not in told and not k.startswith("engine.")}, sort_keys=True)
 

@@ -16,6 +16,7 @@ import yaml
 
 from nasbench import BadInput, records
 from nasbench.engines import Local, Slurm, make
+from nasbench.harness import execute as run_recipe
 from nasbench.sweep import Job, execute, left, plan, read
 from nasbench.sweep_table import SweepTable
 from nasbench.work import work
@@ -114,6 +115,15 @@ def test_the_time_left_comes_from_runs_alike(tmp_path: Path) -> None:
     assert left(jobs, 2) == 25
     assert left([Job("a", 0, "")], 1) is None
     assert left(jobs[:1], 1) == 0
+
+
+def test_a_run_of_another_seed_tells_how_long_one_takes(tmp_path: Path) -> None:
+    (first,) = planned(tmp_path, methods=["spos"])
+    assert first.recipe is not None
+    record, _ = run_recipe(first.recipe, tmp_path / "runs")
+    done, waiting = planned(tmp_path, methods=["spos"], seeds=2)
+    assert (done.state, waiting.state) == ("done", "waiting")
+    assert waiting.seconds == done.seconds == sum(record["measured"]["seconds"].values())
 
 
 # ---------------------------------------------------------------------- running
@@ -228,7 +238,14 @@ def test_the_command_line(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- engines
 
 
-def test_gpus_are_dealt_out_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("visible", "dealt"), [(None, ["0", "1", "0", "1"]), ("5,3", ["5", "3", "5", "3"])])
+def test_gpus_are_dealt_out_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, dealt: list[str]
+) -> None:
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(sys, "executable", "/bin/sh")
     seen = []
     engine = Local(4, gpus=2)
@@ -236,7 +253,7 @@ def test_gpus_are_dealt_out_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for i in range(4):
         with pytest.raises(AttributeError):  # no process: only what it would have been given counts
             engine.submit("{}", tmp_path / f"{i}", 1)
-    assert seen == ["0", "1", "0", "1"]
+    assert seen == dealt
 
 
 def test_an_engine_whose_library_is_missing_says_what_to_install(
