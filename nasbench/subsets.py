@@ -31,16 +31,21 @@ def resolve_subset(name: str, space: SearchSpace, truth: Table | None) -> list[A
         raise BadInput(f"Cannot read the subset {name!r}; write it like random:500, with 2 or more.")
     if name == "all" or kind == "random":
         rng, root = python_stream("subset", count), space.root
-        if truth is None and root.size > LISTED:
-            if name == "all":
-                raise BadInput(f"{space.name} has {root.size} architectures, too many to rank all; use random:N.")
-            return list(dict.fromkeys(root.sample(rng) for _ in range(int(count))))
-        pool = truth.architectures() if truth else list(root.architectures())
+        large = truth is None and root.size > LISTED
+        if large and name == "all":
+            raise BadInput(f"{space.name} has {root.size} architectures, too many to rank all; use random:N.")
+        pool = truth.architectures() if truth else [] if large else list(root.architectures())
         if name == "all":
             return pool
-        if int(count) > len(pool):
-            raise BadInput(f"The subset {name!r} asks for more than the {len(pool)} architectures there are.")
-        return sorted(rng.sample(pool, int(count)))
+        there = root.size if large else len(pool)
+        if int(count) > there:
+            raise BadInput(f"The subset {name!r} asks for more than the {there} architectures there are.")
+        if not large:
+            return sorted(rng.sample(pool, int(count)))
+        drawn: dict[Arch, None] = {}
+        while len(drawn) < int(count):  # one that is drawn twice counts once
+            drawn[root.sample(rng)] = None
+        return list(drawn)
     if Path(name).is_file():
         return _from_file(Path(name), space)
     if truth is None:

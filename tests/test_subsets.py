@@ -52,9 +52,12 @@ def test_random(truth: Table | None) -> None:
 def test_of_a_space_too_large_to_list_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subsets, "LISTED", 10_000)
     space = NB201()
-    drawn = resolve_subset("random:50", space, None)
-    assert len(set(drawn)) == 50
+    drawn = resolve_subset("random:500", space, None)
+    assert len(set(drawn)) == len(drawn) == 500  # of 15,625, some are drawn twice
+    assert drawn == resolve_subset("random:500", space, None)
     assert all(arch in space for arch in drawn)
+    with pytest.raises(BadInput, match="asks for more than the 15625"):
+        resolve_subset("random:15626", space, None)
     with pytest.raises(BadInput, match="nb201 has 15625 architectures, too many to rank all; use random:N"):
         resolve_subset("all", space, None)
 
