@@ -27,6 +27,7 @@ from nasbench.plugins import build, load
 from nasbench.recipe import Recipe
 from nasbench.records import Choice, Metric
 from nasbench.running import Run
+from nasbench.subsets import pinned
 
 if TYPE_CHECKING:
     from nasbench.space import SearchSpace
@@ -44,15 +45,11 @@ def prepare(recipe: Recipe, runs: Path, observers: Sequence[Any] = ()) -> tuple[
     options = {**recipe.options[recipe.space], "classes": data.classes, "image": list(data.image)}
     recipe = recipe.model_copy(update={"options": {**recipe.options, recipe.space: options}})
     space: SearchSpace = build(load("space", recipe.space), recipe.space, options)
+    truth = space.ground_truth(recipe.target)
+    score = recipe.score.model_copy(update={"subset": pinned(recipe.score.subset, truth)})
+    recipe = recipe.model_copy(update={"score": score})
     key = records.identity(recipe, data.content_hash)
-    run = Run(
-        recipe,
-        space,
-        data,
-        space.ground_truth(recipe.target),
-        runs / records.folder_name(recipe, key),
-        observers,
-    )
+    run = Run(recipe, space, data, truth, runs / records.folder_name(recipe, key), observers)
     run.subset()  # an unknown subset, or one without ground truth, is found out now
     reasons = [reason for reason in run.hook.refuse(run=run) if reason]
     if reasons:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,19 @@ if TYPE_CHECKING:
 
 #: Spaces up to this size are listed whole where there is no table.
 LISTED = 100_000
+
+
+#: A file of numbers as a record names it.
+PINNED = re.compile(r"(.+)@([0-9a-f]{8})")
+
+
+def pinned(name: str, truth: Table | None) -> str:
+    """A subset as a record names it: a file of numbers with a digest of its content, so that another content is
+    another subset; any other as it is."""
+    own = truth is not None and (name == "table" or name in truth.subsets)
+    if own or name == "all" or name.startswith("random:") or not Path(name).is_file():
+        return name
+    return f"{name}@{_digest(Path(name))}"
 
 
 def resolve_subset(name: str, space: SearchSpace, truth: Table | None) -> list[Arch]:
@@ -48,12 +63,26 @@ def resolve_subset(name: str, space: SearchSpace, truth: Table | None) -> list[A
         return list(drawn)
     if Path(name).is_file():
         return _from_file(Path(name), space)
+    if file := PINNED.fullmatch(name):
+        path, digest = Path(file[1]), file[2]
+        if not path.is_file():
+            raise BadInput(f"The subset file {path} is not here; its digest was {digest}.")
+        if _digest(path) != digest:
+            raise BadInput(f"The subset file {path} has changed: its digest was {digest} and is {_digest(path)}.")
+        return _from_file(path, space)
     if truth is None:
         raise BadInput(
             f"The subset {name!r} needs ground truth, and {space.name} has none at hand for this target; add it with "
             f"`nasbench data add {space.name} FILE`, or set score.subset to all, random:N or a file of numbers."
         )
     raise unknown("subset", name, ["table", "all", "random:N", *named])
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=4).hexdigest()
+    except OSError as error:
+        raise BadInput(f"The subset file {path} cannot be read ({error.strerror}).") from None
 
 
 def _from_file(path: Path, space: SearchSpace) -> list[Arch]:

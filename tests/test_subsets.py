@@ -10,7 +10,7 @@ from nasbench_cells.nb201 import NB201
 from nasbench_tiny.tiny import Tiny
 
 from nasbench import Arch, BadInput, subsets
-from nasbench.subsets import resolve_subset
+from nasbench.subsets import pinned, resolve_subset
 from nasbench.tables import Column, Table
 
 SPACE = Tiny()
@@ -65,6 +65,28 @@ def test_of_a_space_too_large_to_list_some_are_drawn(monkeypatch: pytest.MonkeyP
 def test_a_file_of_numbers(tmp_path: Path) -> None:
     (tmp_path / "numbers").write_text("5\n26 0\n5\n")
     assert resolve_subset(str(tmp_path / "numbers"), SPACE, TABLE) == archs([5, 26, 0])
+
+
+def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
+    numbers = tmp_path / "numbers"
+    numbers.write_text("5 26 0")
+    name = pinned(str(numbers), TABLE)
+    assert resolve_subset(name, SPACE, TABLE) == archs([5, 26, 0])
+    assert pinned(name, TABLE) == name
+    numbers.write_text("5 26 1")
+    assert pinned(str(numbers), TABLE) != name
+    with pytest.raises(BadInput, match="has changed: its digest was"):
+        resolve_subset(name, SPACE, TABLE)
+    numbers.unlink()
+    with pytest.raises(BadInput, match="numbers is not here"):
+        resolve_subset(name, SPACE, TABLE)
+
+
+def test_what_is_no_file_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("table", "all", "random:9", "few"):
+        Path(name).write_text("5 26 0")
+        assert pinned(name, TABLE) == name
 
 
 @pytest.mark.parametrize("content", ["", "3", "3 3", "3 x", "3 -1", "3 27", "3.5 4", "\N{SUPERSCRIPT TWO} 3"])
