@@ -20,8 +20,9 @@ def follow_momentum(net: SearchNet, gamma: float) -> None:
     """Equation (6), after a backward pass: the moving average of the loss's gradient with respect to s(alpha)."""
     for s in net.structures_():
         if s.alpha.grad is not None:
-            scaled = s.importance
-            s.momentum.mul_(gamma).add_(s.alpha.grad / (scaled * (1 - scaled)), alpha=1 - gamma)
+            slope = s.importance * (1 - s.importance)  # of the sigmoid
+            slope.clamp_min_(torch.finfo(slope.dtype).tiny)  # at a large alpha both it and the gradient round to 0
+            s.momentum.mul_(gamma).add_(s.alpha.grad / slope, alpha=1 - gamma)
 
 
 def potentials(values: Tensor, alive: Tensor) -> list[float]:

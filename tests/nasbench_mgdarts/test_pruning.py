@@ -129,6 +129,17 @@ def test_momentum_is_the_moving_average_of_the_gradient_of_s(net: Net) -> None:
         assert s.momentum.flatten().tolist() == pytest.approx([expected] * 98)
 
 
+@pytest.mark.invariant("mg-darts", 10)
+@pytest.mark.parametrize("alpha", [40.0, -800.0])
+def test_momentum_stays_a_number_where_s_rounds_to_1_or_0(net: Net, alpha: float) -> None:
+    n = net(cells=1)
+    s = n.structures_()[0]
+    s.alpha.data[0, 0] = alpha
+    s.alpha.sigmoid().sum().backward()  # dL/ds = 1, and dL/dalpha = 0 where the sigmoid is flat
+    follow_momentum(n, 0.9)
+    assert s.momentum.flatten().tolist() == pytest.approx([0.0] + [0.1] * 97)
+
+
 @pytest.mark.invariant("mg-darts", 11)
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 60), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9)), min_size=1, max_size=8))
