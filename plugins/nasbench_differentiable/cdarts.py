@@ -119,8 +119,8 @@ class CDARTS(DARTSV1):
             own = self.answers(run, run.net, self.mixture(run, "valid"), valid.images)
             value = self.distillation * introspection(own, theirs, self.temperature) + self.held(run)
             logits.append(own[-1])
-        both = [self._arch, self._arch][: len(logits)]
-        value = value + run.hook.compute_loss(run=run, logits=torch.stack(logits), batch=valid, archs=both).sum()
+        archs = [self._arch] * len(logits)
+        value = value + run.hook.compute_loss(run=run, logits=torch.stack(logits), batch=valid, archs=archs).sum()
         weights = list(self._evaluation.parameters())
         slopes = torch.autograd.grad(value, [*weights, *self._alphas], allow_unused=True)
         self.descend(run, weights, slopes[: len(weights)])

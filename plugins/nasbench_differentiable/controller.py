@@ -1,4 +1,4 @@
-"""The controller of ENAS: an LSTM that decides one decision after the other."""
+"""The controller of ENAS and CTNAS: an LSTM that decides one decision after the other."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class Controller(nn.Module):
     """A call draws an architecture: the place of each decision's option, the log-probability and the entropy (nats).
 
-    Two LSTM layers of 32; the option drawn is embedded and read at the next decision. Logits are 2.5 tanh(z / 5), so
-    that no option is out of reach. Weights begin uniform within 0.1.
+    `layers` LSTM layers of `size`, ENAS's unless told; the option drawn is embedded and read at the next decision.
+    Logits are 2.5 tanh(z / 5), so that no option is out of reach. Weights begin uniform within 0.1.
     """
 
     def __init__(self, options: list[int], size: int = 32, layers: int = 2) -> None:

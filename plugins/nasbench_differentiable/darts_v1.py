@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from nasbench import Method, Mixture, Run
+from nasbench import Method
 from nasbench_differentiable.relaxation import Relaxed
 
 
 class DARTSV1(Relaxed, Method):
-    """Every edge is the softmax-weighted sum of its operations (Eq. 2); alpha follows the validation loss at the
-    present weights (Algorithm 1 with xi = 0), the weights the training loss."""
-
-    def mixture(self, run: Run, purpose: str) -> Mixture:
-        return [alpha.softmax(0) for alpha in self._alphas]
+    """Every edge is the softmax-weighted sum of its operations (Eq. 2, `Mixed.mixture`); alpha follows the validation
+    loss at the present weights (Algorithm 1 with xi = 0, `Relaxed`), the weights the training loss."""
