@@ -127,6 +127,9 @@ def result(run: Run, index: int, choice: Choice, metrics: list[Metric], folder: 
     for name in names:
         if names.count(name) > 1:
             raise BadInput(f"Two evaluators report {name!r}; rename one of them.")
+    for m in mine:
+        if not all(map(math.isfinite, _numbers(m))):
+            raise BadInput(f"The metric {m.name!r} holds NaN or infinity; its evaluator must say None instead.")
     return {
         "scenario": choice.scenario,
         "phase": choice.phase,
@@ -134,6 +137,11 @@ def result(run: Run, index: int, choice: Choice, metrics: list[Metric], folder: 
         **save_files(choice, folder or run.folder, index),
         "metrics": [m.model_dump(exclude={"choice", *(() if m.curve else ("curve",))}) for m in mine],
     }
+
+
+def _numbers(metric: Metric) -> list[float]:
+    alone = [value for value in (metric.value, metric.low, metric.high) if value is not None]
+    return [*alone, *(value for column in (metric.curve or {}).values() for value in column)]
 
 
 def _measured(run: Run) -> dict[str, Any]:

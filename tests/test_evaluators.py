@@ -14,7 +14,7 @@ import pytest
 from nasbench_cells.nb201 import NB201
 from nasbench_tiny.tiny import Tiny
 
-from nasbench import Arch, Choice, Method, SearchSpace, hookimpl
+from nasbench import Arch, BadInput, Choice, Method, SearchSpace, hookimpl
 from nasbench.evaluators import Pick, Ranking
 from nasbench.metrics import (
     best_rank_at,
@@ -285,6 +285,17 @@ class Constant(Method):
     @hookimpl
     def score(self, archs: list[Arch]) -> list[float]:
         return [10.0 for _ in archs]
+
+
+@pytest.mark.parametrize("place", [{"value": math.nan}, {"value": 1.0, "curve": {"x": [1.0, math.inf]}}])
+def test_a_number_that_json_cannot_hold_is_named(run_tiny: RunTiny, place: dict[str, Any]) -> None:
+    class Careless:
+        @hookimpl
+        def evaluate(self) -> list[Metric]:
+            return [Metric(name="careless", definition="", **place)]
+
+    with pytest.raises(BadInput, match="metric 'careless' holds NaN or infinity"):
+        run_tiny("random-search", observers=[Careless()])
 
 
 def test_what_is_undefined_is_null_in_the_record(run_tiny: RunTiny, install: Install) -> None:
