@@ -48,7 +48,7 @@ class Proxy(Method):
         ]
 
     def network(self, run: Run, arch: Arch) -> nn.Module:
-        """The plain network of an architecture as it is initialised: by the seed and the architecture alone."""
+        """The plain network of an architecture as it is initialised: by seed, stage and architecture alone."""
         with run.seeded(f"init {run.space.number(arch)}"):
             return run.to_device(run.space.build(arch)).train()
 
