@@ -191,17 +191,19 @@ def line(name: str, text: str) -> None:
 
 
 def over_seeds(done: list[dict[str, Any]]) -> None:
-    """Mean and interval over seeds."""
+    """Mean and interval over seeds, for each scenario and phase."""
     from nasbench.metrics import mean_interval  # brings scipy in
 
-    for name, digits in (("kendall_tau", 3), ("params_tau", 3), ("top1", 2)):
-        rows = [m["value"] for r in done if (m := metric(r, name)) and m["value"] is not None]
-        if len(rows) > 1:
-            low, high = mean_interval(rows) or (float("nan"),) * 2
-            mean = statistics.fmean(rows)
-            console.print(
-                f"{name} over {len(rows)} seeds: {mean:.{digits}f}, 95 % interval [{low:.{digits}f}, {high:.{digits}f}]"
-            )
+    results = done[0]["results"]
+    for i, result in enumerate(results):
+        which = " ".join([*map(str, result["scenario"].values()), result["phase"]])
+        at = f" ({which})" if len(results) > 1 else ""
+        for name, digits in (("kendall_tau", 3), ("params_tau", 3), ("top1", 2)):
+            values = [m["value"] for r in done if (m := metric(r, name, i)) and m["value"] is not None]
+            if interval := mean_interval(values):
+                low, high = (f"{end:.{digits}f}" for end in interval)
+                mean = f"{statistics.fmean(values):.{digits}f}"
+                console.print(f"{name} over {len(values)} seeds{at}: {mean}, 95 % interval [{low}, {high}]")
 
 
 def comparison(found: Comparison) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from nasbench import show
 from nasbench.recipe import PRESETS, read_config, resolve
 from tests.command import Result, nasbench
 
@@ -243,6 +244,25 @@ def test_seeds(tmp_path: Path) -> None:
     assert sorted(r["recipe"]["seed"] for r in records) == [0, 1, 2]
     assert len({r["id"] for r in records}) == 3
     assert "top1 over 3 seeds" in out
+
+
+def test_means_over_seeds_say_what_they_are_of(capsys: pytest.CaptureFixture[str]) -> None:
+    def record(*top1: float) -> dict[str, Any]:
+        budgets = ("madds=3M", "madds=9M")[: len(top1)]
+        return {
+            "results": [
+                {"scenario": {"budget": b}, "phase": "search", "metrics": [{"name": "top1", "value": value}]}
+                for b, value in zip(budgets, top1, strict=True)
+            ]
+        }
+
+    show.over_seeds([record(1.0), record(2.0), record(3.0)])
+    assert capsys.readouterr().out == "top1 over 3 seeds: 2.00, 95 % interval [-0.48, 4.48]\n"
+    show.over_seeds([record(1.0, 5.0), record(2.0, 6.0), record(3.0, 7.0)])
+    assert capsys.readouterr().out.splitlines() == [
+        "top1 over 3 seeds (madds=3M search): 2.00, 95 % interval [-0.48, 4.48]",
+        "top1 over 3 seeds (madds=9M search): 6.00, 95 % interval [3.52, 8.48]",
+    ]
 
 
 def test_interrupted(tmp_path: Path) -> None:
