@@ -154,8 +154,9 @@ class Run:
         """Do a part of the run once: a finished stage is replayed, an interrupted one goes on.
 
         `work` returns plain values. What it leaves in `run.net` and in the plugins' state is restored too.
-        A stage with `shared` is done once for all runs side by side that agree on seed, space, data, engine and
-        on these values, which are to hold whatever else `work` depends on; plugins' state is not kept for it.
+        A stage with `shared` is done once for all runs side by side that agree on seed, space, data, engine, files of
+        `--plugin` and on these values, which are to hold whatever else `work` depends on; plugins' state is not kept
+        for it.
         """
         if self._store is not None:
             raise RuntimeError(f"stage {name!r} inside stage {self._stage!r}: stages follow one another")
@@ -173,7 +174,7 @@ class Run:
             return self._do(self.scope + name, folder, work)
 
     def _shared_key(self, name: str, values: dict[str, Any]) -> str:
-        recipe = self.recipe.model_dump(mode="json", include={"seed", "data", "engine"})
+        recipe = self.recipe.model_dump(mode="json", include={"seed", "data", "engine", "plugin_files"})
         one = {"processes": 1, "sync_batch_norm": False}  # what keys from before there were several lack
         engine = {k: recipe["engine"][k] for k in ("precision", "memory_format", *one)}
         recipe["engine"] = {k: v for k, v in engine.items() if v != one.get(k)}

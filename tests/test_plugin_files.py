@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nasbench_tiny.tiny import Tiny
 
 from nasbench import BadInput, plugin_files
 from nasbench.plugins import discover, load, origin
@@ -67,6 +68,15 @@ class Seven(Evaluator):
     def evaluate(self, run, choices):
         return [Metric(name="seven", value=7, definition="the number 7")]
 '''
+SHARING = '''from nasbench import Choice, Method, hookimpl
+
+class Sharing(Method):
+    """Chooses what a shared stage says."""
+
+    @hookimpl
+    def search(self, run):
+        return [Choice((run.stage("say", lambda: {option}, shared={{}}), 0, 0))]
+'''
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +118,13 @@ def test_a_run_records_the_digest_of_the_file_that_it_uses(mine: Path, tmp_path:
     assert record["recipe"]["options"]["slower"] == {"factor": 0.5}
     mine.write_text(METHOD + "# another comment, another run\n")
     assert run("--plugin", "mine.py", "-m", "spos+slower", cwd=tmp_path)["id"] != record["id"]
+
+
+def test_what_another_form_of_the_file_shared_is_not_taken(tmp_path: Path) -> None:
+    for option in (1, 2):
+        (tmp_path / "sharing.py").write_text(SHARING.format(option=option))
+        record = run("--plugin", "sharing.py", "-m", "sharing", cwd=tmp_path)
+        assert record["results"][0]["arch"] == Tiny().format((option, 0, 0))
 
 
 def test_a_file_that_a_run_does_not_use_leaves_no_trace(mine: Path, tmp_path: Path) -> None:
