@@ -88,4 +88,5 @@ class ENAS(Annealed, Method):
         return {"controller": self._controller.state_dict()} if hasattr(self, "_controller") else {}
 
     def load_state_dict(self, run: Run, state: dict[str, Any]) -> None:
-        self._controller.load_state_dict(state["controller"])
+        if state:  # not before there was a controller
+            self._controller.load_state_dict(state["controller"])
