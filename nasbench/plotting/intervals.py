@@ -75,7 +75,8 @@ def differences(found: Found, options: Options) -> Iterator[Picture]:
             except BadInput:  # no seed in common
                 continue
             for one in compared:
-                places.setdefault((key, one.scenario, metric), []).append(Bar(method, one.differences))
+                if one.key == key:  # else it is what the same runs say of another dataset
+                    places.setdefault((key, one.scenario, metric), []).append(Bar(method, one.differences))
     for (key, scenario, metric), bars in places.items():
         yield draw(key, scenario, metric, bars, options)
 

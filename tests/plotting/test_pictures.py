@@ -125,11 +125,12 @@ def test_intervals_over_three_seeds_and_more_are_never_cut(values: list[float]) 
 
 
 def test_differences_are_paired_by_seed(tmp_path: Path, draw: Any) -> None:
-    found = runs(
-        tmp_path, *(ranked("spos", s, 0.4) for s in (0, 1)), *(ranked("fairnas", s, 0.6 + s / 10) for s in (1, 2))
-    )
-    (picture,) = draw(intervals.pictures, found, against="spos")
+    every = [*(ranked("spos", s, 0.4) for s in (0, 1)), *(ranked("fairnas", s, 0.6 + s / 10) for s in (1, 2))]
+    for record in every:
+        record["results"][0]["metrics"].append({"name": "kendall_tau.elsewhere", "value": 0.9})
+    (picture,) = draw(intervals.pictures, runs(tmp_path, *every), against="spos")
     assert "fairnas: 0.3, 1 seeds." in picture.text  # seed 1 alone is a pair
+    assert picture.text.count("fairnas") == 1  # what the scores say of another dataset is another table's
     assert picture.figure.axes[0].get_xlabel() == "Kendall's tau, minus spos"
 
 
