@@ -177,7 +177,8 @@ def _row(label: str, phase: str, found: list[tuple[str, dict[str, Any], dict[str
     }
 
 
-def _spread(values: list[float], digits: int, scale: float = 1.0) -> str:
+def spread(values: list[float], digits: int, scale: float = 1.0) -> str:
+    """Mean ± standard deviation, as text; of one value that value, of none nothing."""
     if not values:
         return ""
     values = [v / scale for v in values]
@@ -196,10 +197,10 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
     text = {**row["scenario"], "phase": row["phase"], "method": row["method"]}
     intervals = {"kendall_tau": "95 % interval", "top1": "95 % interval (top-1)"}
     for title, name, digits in COLUMNS:
-        text[title] = _spread(row["values"][name], digits, 1e6 if name in MILLIONS else 1.0)
+        text[title] = spread(row["values"][name], digits, 1e6 if name in MILLIONS else 1.0)
         if name in intervals:
             text[intervals[name]] = _interval(row["values"][name], digits)
-    text["minutes"] = _spread(row["minutes"], 1)
+    text["minutes"] = spread(row["minutes"], 1)
     text["n"] = str(len(row["seeds"]))
     return text
 

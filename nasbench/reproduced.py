@@ -13,6 +13,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from nasbench.leaderboard import spread
 from nasbench.papers import REASONS, Printed
 from nasbench.recipe import GROUPS
 from nasbench.reproduce import Measured, order
@@ -76,7 +77,7 @@ def _cells(one: Measured, folder: Path) -> dict[str, str]:
     if one.values:
         links = [f"[{seed}]({os.path.relpath(one.paths[seed], folder)})" for seed in one.values]
         row |= {
-            "measured": _spread(list(one.values.values()), digits),
+            "measured": spread(list(one.values.values()), digits),
             "difference": "" if one.difference is None else f"{one.difference:+.{digits}f}",
             "95 % interval": f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else "",
             "n": str(len(one.values)),
@@ -100,11 +101,6 @@ def _run(one: Measured) -> str:
 
 def _digits(one: Measured) -> int:
     return 2 if one.cell.entry.unit else 3
-
-
-def _spread(values: list[float], digits: int) -> str:
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def _verdict(column: list[Measured]) -> str:
