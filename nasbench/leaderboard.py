@@ -39,14 +39,17 @@ REPORTED = (
 )
 
 
-def read_all(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Every run below a folder, once, with its record's path relative to it."""
+def read_all(*folders: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Every run below some folders, once, with its record's path, relative to the folder where there is only one."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
-    for path in records.find(folder):
-        record = records.read(path)
-        found.setdefault(record["id"], (str(path.relative_to(folder)), record))
+    for folder in folders:
+        for path in records.find(folder):
+            record = records.read(path)
+            where = path.relative_to(folder) if len(folders) == 1 else path
+            found.setdefault(record["id"], (str(where), record))
     if not found:
-        raise BadInput(f"There are no records below {folder}; run something first, or name the folder with --runs.")
+        names = " or ".join(map(str, folders))
+        raise BadInput(f"There are no records below {names}; run something first, or name the folder with --runs.")
     return sorted(found.values(), key=lambda one: one[0])
 
 

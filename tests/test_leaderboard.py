@@ -146,6 +146,17 @@ def test_a_run_counts_once_however_often_its_record_lies_there(tmp_path: Path) -
     assert len(read_all(written(tmp_path, made(), made(), made(seed=1)))) == 2
 
 
+def test_runs_of_several_folders_stand_in_one_table(tmp_path: Path) -> None:
+    mine = written(tmp_path / "mine", made("fairnas", 0.6), made())
+    theirs = written(tmp_path / "theirs", made())
+    found = read_all(mine, theirs)
+    assert [path for path, _ in found] == [str(mine / f"run{i}" / "record.json") for i in (0, 1)]
+    ((_, rows),) = tables(found).items()
+    assert [row["method"] for row in rows] == ["fairnas", "spos"]
+    with pytest.raises(BadInput, match=r"no records below \S+/a or \S+/b;"):
+        read_all(tmp_path / "a", tmp_path / "b")
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 99}', "\0"])
 def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
     written(tmp_path, made())

@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
-from nasbench.cli.options import Runs, app, examples
+from nasbench.cli.options import Folders, app, examples
 
 
-@app.command(epilog=examples("nasbench leaderboard", "nasbench leaderboard --runs runs --out leaderboards"))
+@app.command(
+    epilog=examples(
+        "nasbench leaderboard",
+        "nasbench leaderboard --runs runs --runs leaderboards    # yours among those that are published",
+        "nasbench leaderboard --runs runs --out leaderboards",
+    )
+)
 def leaderboard(
-    runs: Runs = Path("runs"),
+    runs: Folders = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write tables and records here. [default: print them]")
     ] = None,
@@ -36,10 +42,11 @@ def leaderboard(
                 err=True,
             )
         raise typer.Exit(int(bool(stale)))
+    folders = runs or [Path("runs")]
     if out is None:
-        typer.echo(boards.render_all(boards.read_all(runs), format, reported.read_all()), nl=False)
+        typer.echo(boards.render_all(boards.read_all(*folders), format, reported.read_all()), nl=False)
         return
-    for path in boards.publish(runs, out):
+    for path in dict.fromkeys(path for folder in folders for path in boards.publish(folder, out)):
         typer.echo(f"wrote {path}")
 
 
@@ -51,7 +58,7 @@ def leaderboard(
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A method and modifiers, as a leaderboard names its row.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another, in the same table.")],
-    runs: Runs = Path("runs"),
+    runs: Folders = None,
     metric: Annotated[str, typer.Option(metavar="NAME", help="What to compare: kendall_tau, top1.")] = "kendall_tau",
 ) -> None:
     """Compare two methods, paired by seed.
@@ -62,5 +69,5 @@ def compare(
     from nasbench.comparison import compare as compared
     from nasbench.leaderboard import read_all
 
-    for one in compared(read_all(runs), a, b, metric):
+    for one in compared(read_all(*(runs or [Path("runs")])), a, b, metric):
         show.comparison(one)

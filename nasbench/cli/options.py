@@ -56,6 +56,10 @@ Plugins = Annotated[
     ),
 ]
 Runs = Annotated[Path, typer.Option(metavar="DIR", help="Where records and checkpoints are.")]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Option("--runs", metavar="DIR", help="Where records are. Repeatable. [default: runs]"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
