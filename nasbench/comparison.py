@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, NamedTuple
 
+from nasbench.differences import LEVEL, alike, paired_p
 from nasbench.errors import BadInput, unknown
 from nasbench.leaderboard import Key, everywhere, tables
 from nasbench.metrics import mean_interval
@@ -36,15 +37,15 @@ class Comparison(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % Student interval of the mean difference; None for one seed."""
-        return mean_interval(self.differences)
+        """The 95 % Student interval of the mean difference; None for one seed, and for differences without spread."""
+        return None if alike(self.differences) else mean_interval(self.differences)
 
     @property
     def verdict(self) -> str:
         """What can be said of the first against the second."""
-        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
+        if len(self.pairs) < 2 or paired_p(self.differences) >= LEVEL:
             return f"{self.a} and {self.b} cannot be told apart."
-        higher = self.interval[0] > 0
+        higher = sum(self.differences) > 0
         if self.metric in MORE | LESS:
             return f"{self.a} is {'better' if higher == (self.metric in MORE) else 'worse'} than {self.b}."
         return f"{self.a} is {'higher' if higher else 'lower'} than {self.b}."

@@ -24,18 +24,28 @@ class Difference(NamedTuple):
     """The labels, the higher mean first."""
     metric: str
     p: float
-    """Of Student's t-test on the paired differences, as if it were the only one."""
+    """Of `paired_p` on the differences, as if it were the only one."""
 
 
 def paired_p(differences: Sequence[float]) -> float:
     """Two-sided p of Student's t-test that the mean of at least two paired differences is 0.
 
+    Differences without spread, as coarse accuracies have by chance, leave t undefined: then of the sign test, which
+    is exact. That all n have one sign has the probability 2 ** (1 - n).
+
     >>> round(paired_p([0.1, 0.2, 0.3]), 4)
     0.0742
+    >>> paired_p([0.1, 0.1]), paired_p([0.0, 0.0])
+    (0.5, 1.0)
     """
-    if len(set(differences)) == 1:  # no spread: t is infinite, or 0/0
-        return 1.0 if differences[0] == 0 else 0.0
+    if alike(differences):
+        return 2.0 ** (1 - len(differences)) if differences[0] else 1.0
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def alike(differences: Sequence[float]) -> bool:
+    """Whether they are the same but for rounding."""
+    return max(differences) - min(differences) <= 1e-9 * max(map(abs, differences))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -43,12 +43,18 @@ def test_the_verdict_of_a_comparison(taus: list[float | None], verdict: str) -> 
     assert one.unpaired == list(range(len(taus), 3))
 
 
+def test_differences_without_spread_have_no_interval_and_prove_nothing() -> None:
+    (one,) = compare(against([0.5, 0.6, 0.7], [0.4, 0.5, 0.6]), "spos+calr", "spos")
+    assert (one.interval, one.verdict) == (None, "spos+calr and spos cannot be told apart.")
+
+
 def test_which_way_is_better_depends_on_the_metric() -> None:
     values = {"params": (1.0, 2.0), "top1": (1.0, 2.0), "acme_depth": (1.0, 2.0)}
     found = []
     for seed in (0, 1):
         for i, method in enumerate(("spos+calr", "spos")):
-            found.append((f"{method}{seed}", made(method, seed=seed, **{name: v[i] for name, v in values.items()})))
+            metrics = {name: v[i] + 0.02 * seed * i for name, v in values.items()}
+            found.append((f"{method}{seed}", made(method, seed=seed, **metrics)))
     verdicts = {name: compare(found, "spos+calr", "spos", name)[0].verdict for name in values}
     assert verdicts == {
         "params": "spos+calr is better than spos.",

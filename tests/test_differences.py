@@ -25,7 +25,14 @@ def rows(**values: list[float]) -> list[dict[str, object]]:
 def test_the_test_is_the_paired_one() -> None:
     a, b = [0.5, 0.61, 0.7], [0.4, 0.45, 0.6]
     assert paired_p([x - y for x, y in zip(a, b, strict=True)]) == pytest.approx(stats.ttest_rel(a, b).pvalue)
-    assert (paired_p([0.0, 0.0]), paired_p([0.1, 0.1])) == (1.0, 0.0)
+
+
+def test_without_spread_it_is_the_sign_test() -> None:
+    assert paired_p([0.0, 0.0]) == 1.0
+    for n in (2, 3, 6):  # the last difference is the others' but for rounding
+        differences = [*([0.1] * (n - 1)), 0.3 - 0.2]
+        assert paired_p(differences) == stats.binomtest(n, n).pvalue
+    assert note(rows(spos=[0.5, 0.6], fairnas=[0.25, 0.35]))[0].startswith("No difference")
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
