@@ -142,8 +142,8 @@ def row(reported: float | None, *values: float) -> Measured:
 
 
 def test_the_order_of_rows() -> None:
-    rows = [row(1.0, 10.0, 10.2), row(2.0, 20.0, 20.2), row(3.0, 9.0, 13.0), row(4.0), row(None, 1.0)]
-    # 1<2 agrees and is told apart; 1<3 agrees within noise; 2<3 is against, and told apart? 11 and 7.2 +- 17: no.
+    rows = [row(1.0, 10.0, 10.2), row(2.0, 20.0, 20.3), row(3.0, 9.0, 13.0), row(4.0), row(None, 1.0)]
+    # 1<2 agrees and is told apart; 1<3 agrees within noise; 2<3 is against, and told apart? 11 and 7.3 +- 17: no.
     assert order(rows) == Order(rows=3, tau=pytest.approx(1 / 3), agree=2, against=1, agree_told=1, against_told=0)
 
 
