@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from nasbench import leaderboard as boards
 from nasbench.errors import BadInput
 from nasbench.files import write_atomic
-from nasbench.inline_svg import inlined
 from nasbench.leaderboard import Key
 from nasbench.plotting import Found, Options, Picture, architecture, cost, intervals, progress, ranking, styled
+from nasbench.plotting.inline_svg import inlined
 from nasbench.recipe import GROUPS, label_beside_preset, resolve
 
 #: What a run sets by itself, from its dataset.
