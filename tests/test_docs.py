@@ -37,6 +37,13 @@ def test_the_readme_names_every_method_modifier_and_space() -> None:
                 assert f"`{name}`" in text, f"README.md does not name the {kind} {name}"
 
 
+def test_the_page_on_performance_names_every_script_of_it() -> None:
+    text = (ROOT / "docs/performance.md").read_text()
+    scripts = [path.name for path in (ROOT / "benchmarks").glob("*.py")]
+    assert "bench.py" in scripts
+    assert [name for name in scripts if f"benchmarks/{name}" not in text] == []
+
+
 def test_the_leaderboards_are_what_their_records_give() -> None:
     checked = nasbench("leaderboard", "--check", "--out", str(ROOT / "leaderboards"), cwd=ROOT)
     assert (checked.code, checked.out, checked.err) == (0, "", "")
