@@ -44,9 +44,18 @@ class PluginFile(NamedTuple):
 
 
 def add(path: Path) -> None:
-    """Register the plugins of a file, here and in processes started from here. Raises BadInput if it has none."""
-    read(path.resolve())
-    os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*filter(None, _named()), str(path.resolve())]))
+    """Register the plugins of a file, here and in processes started from here.
+
+    Raises BadInput if it has none, and beside another of its name, which is what records call it by.
+    """
+    path, before = path.resolve(), [Path(name) for name in _named() if name]
+    for other in before:
+        if other.name == path.name and other != path:
+            raise BadInput(
+                f"The plugin files {other} and {path} have one name, by which records know them; rename one."
+            )
+    read(path)
+    os.environ[VARIABLE] = os.pathsep.join(map(str, dict.fromkeys([*before, path])))
 
 
 def files() -> list[PluginFile]:

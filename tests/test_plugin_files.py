@@ -111,6 +111,16 @@ def test_its_plugins_are_registered_by_declared_or_hyphenated_name(mine: Path) -
     assert not {"helper", "_helper", "-helper"} & discover("method").keys()
 
 
+def test_a_second_file_of_one_name_is_refused(mine: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "mine.py"
+    other.parent.mkdir()
+    other.write_text(EVALUATOR)
+    plugin_files.add(mine)
+    with pytest.raises(BadInput, match=rf"{mine} and {other} have one name, by which records know them; rename one"):
+        plugin_files.add(other)
+    assert [file.path for file in plugin_files.files()] == [mine]
+
+
 def test_a_run_records_the_digest_of_the_file_that_it_uses(mine: Path, tmp_path: Path) -> None:
     digest = hashlib.blake2b(mine.read_bytes(), digest_size=8).hexdigest()
     record = run("--plugin", "mine.py", "-m", "spos+slower", cwd=tmp_path)
