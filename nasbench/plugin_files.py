@@ -51,9 +51,7 @@ def add(path: Path) -> None:
     path, before = path.resolve(), [Path(name) for name in _named() if name]
     for other in before:
         if other.name == path.name and other != path:
-            raise BadInput(
-                f"The plugin files {other} and {path} have one name, by which records know them; rename one."
-            )
+            raise BadInput(f"The plugin files {other} and {path} share a name, by which records know them; rename one.")
     read(path)
     os.environ[VARIABLE] = os.pathsep.join(map(str, dict.fromkeys([*before, path])))
 

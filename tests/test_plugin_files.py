@@ -116,7 +116,7 @@ def test_a_second_file_of_one_name_is_refused(mine: Path, tmp_path: Path) -> Non
     other.parent.mkdir()
     other.write_text(EVALUATOR)
     plugin_files.add(mine)
-    with pytest.raises(BadInput, match=rf"{mine} and {other} have one name, by which records know them; rename one"):
+    with pytest.raises(BadInput, match=rf"{mine} and {other} share a name, by which records know them; rename one"):
         plugin_files.add(other)
     assert [file.path for file in plugin_files.files()] == [mine]
 
