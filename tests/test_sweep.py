@@ -233,6 +233,9 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert (refused.code, "random-search never calls" in refused.out) == (2, True)
     wrong = nasbench("sweep", "sweep.yaml", "--engine", "rai", cwd=tmp_path)
     assert (wrong.code, wrong.err) == (2, "nasbench: Unknown engine 'rai'; did you mean 'ray'?\n")
+    one = nasbench("sweep", "sweep.yaml", "--device", "cuda:1", cwd=tmp_path)
+    assert (one.code, one.out) == (2, "")
+    assert "use --device cuda, and CUDA_VISIBLE_DEVICES=1 for that GPU alone" in one.err
 
 
 # ---------------------------------------------------------------------- engines

@@ -55,7 +55,7 @@ def reproduce(
         raise unknown("preset", preset, PRESETS)
     if seeds < 1:
         raise BadInput(f"--seeds {seeds} does not fit: expected 1 or more.")
-    check_engine(engine, workers)
+    check_engine(engine, workers, device)
     others = dict(_pair(text) for text in dataset or [])
     if not tables and not list_:
         raise BadInput("No table is named; give one like dance:1, or --list to see them all.")

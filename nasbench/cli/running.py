@@ -138,7 +138,7 @@ def sweep(
     The same command goes on where it was. A run that fails does not stop the others; the exit code is then 1, and 2
     where every run is refused.
     """
-    check_engine(engine, workers)
+    check_engine(engine, workers, device)
     from nasbench import sweep as sweeps
 
     jobs = sweeps.plan(sweeps.read(file), runs, device)
@@ -146,8 +146,13 @@ def sweep(
     raise typer.Exit(2 if all(job.state == "refused" for job in jobs) else int(failed))
 
 
-def check_engine(engine: str, workers: int | None) -> None:
-    """Refuse an engine that there is not, and a number of runs at once that is none."""
+def check_engine(engine: str, workers: int | None, device: str) -> None:
+    """Refuse an engine that there is not, a number of runs at once that is none, and a GPU by its number."""
+    if device.startswith("cuda:"):  # each run is dealt one GPU, and sees that alone
+        raise BadInput(
+            f"--device {device} is for one run, and several are dealt the GPUs in turn; use --device cuda, and "
+            f"CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')} for that GPU alone."
+        )
     if workers is not None and workers < 1:
         raise BadInput(f"--workers {workers} does not fit: expected 1 or more.")
     from nasbench.engines import ENGINES
