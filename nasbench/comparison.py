@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, NamedTuple
 
-from nasbench.differences import LEVEL, alike, paired_p
+from nasbench.differences import ENOUGH, LEVEL, alike, paired_p
 from nasbench.errors import BadInput, unknown
 from nasbench.leaderboard import Key, everywhere, tables
 from nasbench.metrics import mean_interval
@@ -37,13 +37,15 @@ class Comparison(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % Student interval of the mean difference; None for one seed, and for differences without spread."""
+        """The 95 % Student interval of the mean difference; None for fewer than three, and where they are all alike."""
         return None if alike(self.differences) else mean_interval(self.differences)
 
     @property
     def verdict(self) -> str:
         """What can be said of the first against the second."""
-        if len(self.pairs) < 2 or paired_p(self.differences) >= LEVEL:
+        if len(self.pairs) < ENOUGH:
+            return "Fewer than three seeds in common: no verdict."
+        if paired_p(self.differences) >= LEVEL:
             return f"{self.a} and {self.b} cannot be told apart."
         higher = sum(self.differences) > 0
         if self.metric in MORE | LESS:

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 LEVEL = 0.05
+#: Seeds that two rows must have in common for a verdict, as an interval needs them.
+ENOUGH = 3
 METRICS = {"kendall_tau": "Kendall's tau", "top1": "top-1"}
 
 
 class Difference(NamedTuple):
-    """Two rows with the same scenario and phase, and at least two seeds in common."""
+    """Two rows with the same scenario and phase, and `ENOUGH` seeds in common."""
 
     where: str
     """Scenario and phase."""
@@ -74,7 +76,7 @@ def pairs(rows: Sequence[dict[str, Any]]) -> list[Difference]:
             both = [(a["metrics"][s], b["metrics"][s]) for s in sorted(a["metrics"].keys() & b["metrics"].keys())]
             for name in METRICS:
                 values = [(x[name], y[name]) for x, y in both if name in x and name in y]
-                if len(values) > 1:
+                if len(values) >= ENOUGH:
                     differences = [x - y for x, y in values]
                     labels = (a["method"], b["method"])
                     above, below = labels if statistics.fmean(differences) >= 0 else labels[::-1]
@@ -87,7 +89,9 @@ def note(rows: Sequence[dict[str, Any]]) -> list[str]:
     """What is said under a table; nothing if it has a single row."""
     found = pairs(rows)
     if not found:
-        return ["No two rows have two seeds in common: nothing is said of their differences."] if len(rows) > 1 else []
+        return (
+            ["No two rows have three seeds in common: nothing is said of their differences."] if len(rows) > 1 else []
+        )
     count = f"{len(found)} pairs" if len(found) > 1 else "1 pair"
     how = f"paired by seed, t-test with Holm's correction for {count}, {LEVEL:.0%}".replace("%", " %")
     held = [one for one, p in zip(found, holm([one.p for one in found]), strict=True) if p < LEVEL]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -143,7 +144,7 @@ def _labels(rows: list[list[tuple[str, dict[str, Any]]]]) -> list[str]:
 
 def _rank(row: dict[str, Any]) -> tuple[str, str, float, float, str]:
     order = [row["values"][name] for name in ("kendall_tau", "top1")]
-    tau, top1 = (-statistics.fmean(v) if v else 0.0 for v in order)
+    tau, top1 = (-statistics.fmean(v) if v else math.inf for v in order)  # what has none comes last
     return " ".join(row["scenario"].values()), row["phase"], tau, top1, row["method"]
 
 
@@ -190,8 +191,7 @@ def spread(values: list[float], digits: int, scale: float = 1.0) -> str:
 
 
 def _interval(values: list[float], digits: int) -> str:
-    # Of two values it is six times as wide as they are apart, which says nothing.
-    interval = mean_interval(values) if len(values) > 2 else None
+    interval = mean_interval(values)
     return f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
 
 
@@ -223,6 +223,9 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
         raise unknown("format", format, FORMATS)
     space, target, dataset, preset, subset = key
     body, cited = filled([cells(row) for row in rows]), dict[str, str]()
+    ranked = any(row["values"]["kendall_tau"] for row in rows)
+    if not ranked:  # then the runs trained the networks themselves, and no table says what is true
+        body = [{title.removeprefix("true "): text for title, text in row.items()} for row in body]
     for title, name, digits in REPORTED:
         printed = [reported.find(papers, row["method"], space, target, name) for row in rows]
         if any(printed):
@@ -240,7 +243,6 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
     for row, text in zip(rows, body, strict=True):
         links = [f"[{seed}]({path})" for seed, path in zip(row["seeds"], row["paths"], strict=True)]
         text["records (seed)"] = " ".join(links)
-    ranked = any(row["values"]["kendall_tau"] for row in rows)
     lines = [
         f"# {space}, ranked against {target}" if ranked else f"# {space} on {target}",
         "",
@@ -279,7 +281,7 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
                 verdict = "ranks worse than"
             notes.append(f"- {row['method']} {verdict} the parameter count (tau {baseline:.3f}).")
     if few:
-        notes.append(f"- One seed, no verdict: {', '.join(few)}.")
+        notes.append(f"- Fewer than three seeds, no verdict: {', '.join(few)}.")
     if notes:
         notes.append("")
     return [*notes, *(line for sentence in differences.note(rows) for line in (sentence, ""))]

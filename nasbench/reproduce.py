@@ -12,7 +12,7 @@ from typing import Any
 
 from nasbench import home, records
 from nasbench.budget import Budget
-from nasbench.differences import LEVEL, holm, paired_p
+from nasbench.differences import ENOUGH, LEVEL, holm, paired_p
 from nasbench.errors import BadInput
 from nasbench.leaderboard import settings
 from nasbench.metrics import kendall_tau, mean_interval
@@ -63,7 +63,7 @@ class Measured:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % Student interval of the mean; None for one seed."""
+        """The 95 % Student interval of the mean; None for fewer than three seeds."""
         return mean_interval(list(self.values.values()))
 
 
@@ -90,11 +90,12 @@ def order(column: list[Measured]) -> Order | None:
     as_printed: dict[bool, int] = {True: 0, False: 0}
     compared: list[tuple[bool, float]] = []
     for a, b in combinations(rows, 2):
-        sign = (_number(a.cell.entry.mean) - _number(b.cell.entry.mean)) * (_number(a.mean) - _number(b.mean))
-        if sign:
+        printed = _number(a.cell.entry.mean) - _number(b.cell.entry.mean)
+        if sign := printed * (_number(a.mean) - _number(b.mean)):
             as_printed[sign > 0] += 1
-            differences = [a.values[seed] - b.values[seed] for seed in sorted(a.values.keys() & b.values.keys())]
-            compared += [(sign > 0, paired_p(differences))] if len(differences) > 1 else []
+        differences = [a.values[seed] - b.values[seed] for seed in sorted(a.values.keys() & b.values.keys())]
+        if printed and len(differences) >= ENOUGH:
+            compared.append((printed * sum(differences) > 0, paired_p(differences)))
     told = [same for (same, _), p in zip(compared, holm([p for _, p in compared]), strict=True) if p < LEVEL]
     tau = kendall_tau([_number(one.cell.entry.mean) for one in rows], [_number(one.mean) for one in rows])
     return Order(len(rows), tau, as_printed[True], as_printed[False], sum(told), len(told) - sum(told))

@@ -34,7 +34,7 @@ def test_a_comparison_is_paired_by_seed() -> None:
         ([0.50, 0.51, 0.52], "spos+calr is better than spos."),
         ([0.30, 0.29, 0.28], "spos+calr is worse than spos."),
         ([0.40, 0.40, 0.40], "spos+calr and spos cannot be told apart."),
-        ([0.90], "spos+calr and spos cannot be told apart."),
+        ([0.90, 0.91], "Fewer than three seeds in common: no verdict."),
     ],
 )
 def test_the_verdict_of_a_comparison(taus: list[float | None], verdict: str) -> None:
@@ -51,7 +51,7 @@ def test_differences_without_spread_have_no_interval_and_prove_nothing() -> None
 def test_which_way_is_better_depends_on_the_metric() -> None:
     values = {"params": (1.0, 2.0), "top1": (1.0, 2.0), "acme_depth": (1.0, 2.0)}
     found = []
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         for i, method in enumerate(("spos+calr", "spos")):
             metrics = {name: v[i] + 0.02 * seed * i for name, v in values.items()}
             found.append((f"{method}{seed}", made(method, seed=seed, **metrics)))
@@ -103,15 +103,15 @@ def test_what_cannot_be_compared_is_said(a: str, b: str, metric: str, sentence: 
 
 
 def test_compare_on_the_command_line(tmp_path: Path) -> None:
-    written(tmp_path / "runs", *(record for _, record in against([0.5, 0.51, 0.53], [0.4, 0.4])))
+    written(tmp_path / "runs", *(record for _, record in against([0.5, 0.51, 0.53, 0.6], [0.4, 0.4, 0.4])))
     shown = nasbench("compare", "spos+calr", "spos", cwd=tmp_path)
     assert (shown.code, shown.err) == (0, "")
     lines = [" ".join(line.split()) for line in shown.out.splitlines()]
     assert lines[0] == "kendall_tau on tiny, ranked against digits (trained on digits, preset test, subset table)"
-    assert lines[3:5] == ["0 0.5000 0.4000 +0.1000", "1 0.5100 0.4000 +0.1100"]
-    assert lines[5:] == [
-        "mean difference +0.1050, 95 % interval [+0.0415, +0.1685], n = 2",
-        "Only one of them has a value for seed 2.",
+    assert lines[3:6] == ["0 0.5000 0.4000 +0.1000", "1 0.5100 0.4000 +0.1100", "2 0.5300 0.4000 +0.1300"]
+    assert lines[6:] == [
+        "mean difference +0.1133, 95 % interval [+0.0754, +0.1513], n = 3",
+        "Only one of them has a value for seed 3.",
         "spos+calr is better than spos.",
     ]
     wrong = nasbench("compare", "spos+calr", "spos", "--metric", "top", cwd=tmp_path)

@@ -32,7 +32,7 @@ def test_without_spread_it_is_the_sign_test() -> None:
     for n in (2, 3, 6):  # the last difference is the others' but for rounding
         differences = [*([0.1] * (n - 1)), 0.3 - 0.2]
         assert paired_p(differences) == stats.binomtest(n, n).pvalue
-    assert note(rows(spos=[0.5, 0.6], fairnas=[0.25, 0.35]))[0].startswith("No difference")
+    assert note(rows(spos=[0.5, 0.6, 0.7], fairnas=[0.25, 0.35, 0.45]))[0].startswith("No difference")
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -66,9 +66,9 @@ def test_the_correction_takes_back_what_chance_may_have_found() -> None:
     ]
 
 
-def test_one_seed_says_nothing() -> None:
-    assert note(rows(spos=[0.5], fairnas=[0.4])) == [
-        "No two rows have two seeds in common: nothing is said of their differences."
+def test_two_seeds_say_nothing() -> None:
+    assert note(rows(spos=[0.5, 0.6], fairnas=[0.4, 0.5])) == [
+        "No two rows have three seeds in common: nothing is said of their differences."
     ]
     assert note(rows(spos=[0.5, 0.4])) == []
 

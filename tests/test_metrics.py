@@ -117,7 +117,7 @@ def test_no_interval_of_what_has_no_tau() -> None:
     assert tau_interval([1.0] * 5, [1.0, 2, 3, 4, 5]) is None
 
 
-@given(st.lists(st.integers(-1000, 1000).map(lambda v: v / 10), min_size=2, max_size=9))
+@given(st.lists(st.integers(-1000, 1000).map(lambda v: v / 10), min_size=3, max_size=9))
 def test_the_interval_of_a_mean_is_students(values: list[float]) -> None:
     low, high = mean_interval(values) or (0, 0)
     if len(set(values)) > 1:
@@ -127,7 +127,8 @@ def test_the_interval_of_a_mean_is_students(values: list[float]) -> None:
     assert high >= np.mean(values) - 1e-9
 
 
-def test_one_value_has_no_interval() -> None:
+def test_fewer_than_three_values_have_no_interval() -> None:
+    assert mean_interval([1.0, 2.0]) is None
     assert mean_interval([1.0]) is None
     assert mean_interval([]) is None
 

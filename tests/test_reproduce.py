@@ -35,12 +35,14 @@ TOP1, TAU = "top1 (%), tiny, digits", "kendall_tau, tiny, digits"
 
 
 def test_records_answer_seed_by_seed_and_metric_by_metric(tmp_path: Path) -> None:
-    found = toy(written(tmp_path, made(seed=0, top1=91.0), made(tau=0.25, seed=2, top1=88.0)))
+    third = made(tau=None, seed=3, top1=91.0)
+    found = toy(written(tmp_path, made(seed=0, top1=91.0), made(tau=0.25, seed=2, top1=88.0), third))
     top1, tau = found["SPOS", TOP1], found["SPOS", TAU]
-    assert (top1.state, top1.values, tau.values) == ("measured", {0: 91.0, 2: 88.0}, {0: 0.5, 2: 0.25})
-    assert (top1.mean, top1.difference) == (89.5, -0.5)
-    assert top1.interval == pytest.approx((89.5 - 1.5 * 12.7062, 89.5 + 1.5 * 12.7062), rel=1e-5)  # t of 1 degree
-    assert [path.parent.name for path in top1.paths.values()] == ["run0", "run1"]
+    assert (top1.state, top1.values, tau.values) == ("measured", {0: 91.0, 2: 88.0, 3: 91.0}, {0: 0.5, 2: 0.25})
+    assert (top1.mean, top1.difference) == (90.0, 0.0)
+    assert top1.interval == pytest.approx((90 - 4.30265, 90 + 4.30265), rel=1e-6)  # t of 2 degrees, standard error 1
+    assert tau.interval is None
+    assert [path.parent.name for path in top1.paths.values()] == ["run0", "run1", "run2"]
 
 
 def test_a_record_with_another_setting_answers_for_another_row_or_none(tmp_path: Path) -> None:
@@ -142,8 +144,11 @@ def row(reported: float | None, *values: float) -> Measured:
 
 
 def test_the_order_of_rows() -> None:
-    rows = [row(1.0, 10.0, 10.2), row(2.0, 20.0, 20.3), row(3.0, 9.0, 13.0), row(4.0), row(None, 1.0)]
-    # 1<2 agrees and is told apart; 1<3 agrees within noise; 2<3 is against, and told apart? 11 and 7.3 +- 17: no.
+    rows = [
+        *(row(1.0, 10.0, 10.2, 10.1), row(2.0, 20.0, 20.3, 20.0), row(3.0, 9.0, 23.0, 10.0)),
+        *(row(4.0), row(None, 1.0)),
+    ]
+    # 1<2 agrees and is told apart; 1<3 agrees within noise; 2<3 is against, within noise: 11, -2.7 and 10.
     assert order(rows) == Order(rows=3, tau=pytest.approx(1 / 3), agree=2, against=1, agree_told=1, against_told=0)
 
 

@@ -29,7 +29,7 @@ class Bar(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % Student interval of the mean; None for one seed."""
+        """The 95 % Student interval of the mean; None for fewer than three seeds."""
         return mean_interval(self.values)
 
 
@@ -81,18 +81,6 @@ def differences(found: Found, options: Options) -> Iterator[Picture]:
         yield draw(key, scenario, metric, bars, options)
 
 
-def window(values: list[float], references: list[float | None]) -> tuple[float, float]:
-    """How far an axis goes at most: beyond the values and references by 1.2 times what they span.
-
-    That holds any interval over three seeds or more. One over two may be a dozen times as wide, and would press all
-    others into a line: it is cut there, with an arrow.
-    """
-    shown = [*values, *(one for one in references if one is not None)]
-    low, high = min(shown), max(shown)
-    room = 1.2 * (high - low) or 1.0
-    return low - room, high + room
-
-
 def draw(
     key: Key, scenario: str, metric: str, bars: list[Bar], options: Options, baseline: float | None = None
 ) -> Picture:
@@ -105,18 +93,11 @@ def draw(
     title = "\n".join(filter(None, [place(key), scenario]))
     plot = figure(options.width, 0.75 + 0.2 * len(bars) + LINE * (lines - len(bars)), title)
     axes = plot.add_subplot(xlabel=f"{name}, minus {options.against}" if options.against else name)
-    ends = window([value / unit for bar in bars for value in bar.values], [0.0] if options.against else [baseline])
     for at, bar in enumerate(bars):
         values, mean = [value / unit for value in bar.values], bar.mean / unit
         if bar.interval:
             low, high = (end / unit for end in bar.interval)
             axes.errorbar(mean, at, xerr=[[mean - low], [high - mean]], color=COLOURS[0], capsize=2)
-            if low < ends[0]:
-                axes.set_xlim(left=ends[0])
-                axes.plot(ends[0], at, "<", color=COLOURS[0], markersize=4, clip_on=False)
-            if high > ends[1]:
-                axes.set_xlim(right=ends[1])
-                axes.plot(ends[1], at, ">", color=COLOURS[0], markersize=4, clip_on=False)
         seeds = axes.plot(values, [at + 0.22] * len(values), "|", color=COLOURS[1], markersize=4)
         means = axes.plot(mean, at, "D", color=COLOURS[0], markersize=3.5)
     means[0].set_label("mean, 95 % interval")
