@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 class Defaults(Plugin):
     """Answers last to every hook, so that a method overrides as little as it needs."""
+
+    scores_by: ClassVar[str] = "supernet validation top-1"
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
@@ -133,7 +135,7 @@ class Defaults(Plugin):
     def select(self, run: Run) -> list[Choice]:
         scores = score_subset(run)
         fitting = filter(run.fits, scores)
-        return [Choice(max(fitting, key=scores.__getitem__), selected_on="supernet validation top-1")]
+        return [Choice(max(fitting, key=scores.__getitem__), selected_on=run.scored_by)]
 
     @hookimpl(trylast=True)
     def score(self, run: Run, archs: list[Arch]) -> list[float]:

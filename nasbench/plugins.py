@@ -50,6 +50,8 @@ class Plugin(BaseModel):
     """Version of the hooks it is written for (`nasbench.hookspecs.VERSION`); silence stands for the first."""
     calls: ClassVar[frozenset[str]] = frozenset()
     priority: ClassVar[int] = 0
+    scores_by: ClassVar[str] = "the score of {name}"
+    """What the `score` that it answers says, for the record of what was chosen by it; `{name}` is the plugin's."""
     keeps_within: ClassVar[bool] = False
     """Whether the `search` or `select` that it answers chooses only what `run.fits`."""
 

@@ -22,7 +22,7 @@ from nasbench.files import waited_for
 from nasbench.limits import Cost, limits
 from nasbench.machine import peak_memory
 from nasbench.optimizers import WarmUp
-from nasbench.plugins import build_terms, compose, load_evaluators
+from nasbench.plugins import answerer, build_terms, compose, load_evaluators
 from nasbench.recipe import Recipe
 from nasbench.stages import Store, python_stream, stream, torch_stream
 from nasbench.subsets import resolve_subset
@@ -358,6 +358,12 @@ class Run:
     def fits(self, arch: Arch) -> bool:
         """Whether an architecture may be chosen: it keeps to every limit, and what it costs is known."""
         return all(window.holds(cost(arch)) for window, cost in self.limits)
+
+    @property
+    def scored_by(self) -> str:
+        """What `score` says in this run, in words: whoever chooses by it puts that into `Choice.selected_on`."""
+        plugin = answerer(self.manager, "score") or self.manager.get_plugin("default")
+        return str(plugin.scores_by).format(name=self.manager.get_name(plugin))
 
     def subset(self) -> list[Arch]:
         """The architectures of `recipe.score.subset`, restrictions of the space applied."""

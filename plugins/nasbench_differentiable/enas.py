@@ -81,7 +81,7 @@ class ENAS(Annealed, Method):
         with torch.no_grad():
             drawn = list(dict.fromkeys(self.draw(run, f"candidate {i}")[0] for i in range(self.candidates)))
         scores = score_all(run, drawn)
-        how = f"supernet validation top-1, best of {self.candidates} drawn from the controller"
+        how = f"{run.scored_by}, best of {self.candidates} drawn from the controller"
         return [Choice(max(drawn, key=scores.__getitem__), selected_on=how)]
 
     def state_dict(self, run: Run) -> dict[str, Any]:

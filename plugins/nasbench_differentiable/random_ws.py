@@ -29,5 +29,5 @@ class RandomWS(Annealed, Method):
         rng = run.fixed_rng("candidates")
         drawn = list(dict.fromkeys(run.space.sample(rng) for _ in range(self.candidates)))
         scores = score_all(run, drawn)
-        how = f"supernet validation top-1, best of {self.candidates} random"
+        how = f"{run.scored_by}, best of {self.candidates} random"
         return [Choice(max(drawn, key=scores.__getitem__), selected_on=how)]

@@ -30,7 +30,7 @@ class SETN(Relaxed, Method):
     def select(self, run: Run) -> list[Choice]:
         drawn = list(dict.fromkeys(self.draw(run, i) for i in range(self.candidates)))
         scores = score_all(run, drawn)
-        how = f"supernet validation top-1, best of {self.candidates} drawn from the evaluator"
+        how = f"{run.scored_by}, best of {self.candidates} drawn from the evaluator"
         return [Choice(max(drawn, key=scores.__getitem__), selected_on=how)]
 
     def draw(self, run: Run, index: int) -> Arch:

@@ -18,6 +18,7 @@ class FSNAS(Method):
     """
 
     calls: ClassVar[frozenset[str]] = CALLS["train"]  # part by part
+    scores_by: ClassVar[str] = "supernet validation top-1"
 
     edge: str = "first"
     """The decision that splits the space: its name, first or last. On NAS-Bench-201 the first edge."""

@@ -50,7 +50,7 @@ class Evolution(Modifier):
             return run.state["scores"]
 
         found = {tuple(arch): score for arch, score in run.stage("evolution", loop)}
-        how = f"supernet validation top-1, {len(found)} architectures evolved"
+        how = f"{run.scored_by}, {len(found)} architectures evolved"
         return [Choice(max(found, key=found.__getitem__), selected_on=how)]
 
     def breed(self, run: Run, rng: random.Random, known: dict[Arch, float]) -> list[Arch]:

@@ -25,5 +25,5 @@ class RandomSelection(Modifier):
         pool = [arch for arch in run.subset() if run.fits(arch)]
         archs = run.fixed_rng("random-selection").sample(pool, min(self.samples, len(pool)))
         scores = score_all(run, archs, stage="random")
-        how = f"supernet validation top-1, best of {len(archs)} random"
+        how = f"{run.scored_by}, best of {len(archs)} random"
         return [Choice(max(archs, key=scores.__getitem__), selected_on=how)]

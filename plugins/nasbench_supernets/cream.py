@@ -155,7 +155,7 @@ class Cream(Method):
             raise BadInput(f"None of cream's {len(self._board)} prioritized paths keeps to select.within; widen it.")
         found = score_all(run, fitting, "board")
         best = max(found, key=found.__getitem__)
-        return [Choice(best, selected_on=f"supernet validation top-1, best of {len(found)} prioritized paths")]
+        return [Choice(best, selected_on=f"{run.scored_by}, best of {len(found)} prioritized paths")]
 
     def state_dict(self, run: Run) -> dict[str, Any]:
         return {"board": self._board}

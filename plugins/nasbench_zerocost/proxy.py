@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Generator
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from nasbench import Arch, Choice, Method, Run, hookimpl
+from nasbench import Arch, Method, Run, hookimpl
 from nasbench.data import Batch
 
 #: The score of a network that has none, as where no image reaches the logits: it ranks last. A finite number, so that
@@ -22,6 +22,8 @@ LAST = -1e300
 
 class Proxy(Method):
     """Ranks architectures by a number of their untrained networks; a proxy says which with `measure`."""
+
+    scores_by: ClassVar[str] = "{name}, untrained"
 
     @abstractmethod
     def measure(self, run: Run, arch: Arch) -> float:
@@ -36,16 +38,6 @@ class Proxy(Method):
     def score(self, run: Run, archs: list[Arch]) -> list[float]:
         values = [self.measure(run, arch) for arch in archs]
         return [value if math.isfinite(value) else LAST for value in values]
-
-    @hookimpl(wrapper=True)
-    def select(self, run: Run) -> Generator[None, list[Choice], list[Choice]]:
-        """Whoever selects does so by this score."""
-        choices = yield
-        (name,) = [name for name, plugin in run.plugins.items() if plugin is self]
-        return [
-            replace(c, selected_on=c.selected_on.replace("supernet validation top-1", f"{name}, untrained"))
-            for c in choices
-        ]
 
     def network(self, run: Run, arch: Arch) -> nn.Module:
         """The plain network of an architecture as it is initialised: by seed, stage and architecture alone."""
