@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nasbench.errors import BadInput, unknown
+from nasbench.plugin_files import VARIABLE
 from nasbench.work import work
 
 
@@ -29,8 +30,8 @@ class Engine(Protocol):
     def slots(self) -> int | None:
         """How many it does at once; None leaves that to the cluster."""
 
-    def submit(self, recipe: str, folder: Path, threads: int) -> Task:
-        """Start the run of a recipe (JSON), whose folder lies in the folder of runs."""
+    def submit(self, recipe: str, folder: Path, threads: int, gpus: int = 0) -> Task:
+        """Start the run of a recipe (JSON), whose folder lies in the folder of runs, on so many GPUs (0 or 1)."""
 
 
 # ---------------------------------------------------------------------- processes on this machine
@@ -46,7 +47,7 @@ class Local:
         names = visible.split(",")[:gpus] if visible else [str(i) for i in range(gpus)]
         self.free = [names[i % gpus] if gpus else None for i in range(slots)]
 
-    def submit(self, recipe: str, folder: Path, threads: int) -> Task:
+    def submit(self, recipe: str, folder: Path, threads: int, gpus: int = 0) -> Task:
         folder.mkdir(parents=True, exist_ok=True)
         gpu = self.free.pop(0)
         env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -94,9 +95,12 @@ class Ray:
         self.ray = _library("ray", "ray")
         self.ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, **settings)
 
-    def submit(self, recipe: str, folder: Path, threads: int) -> Task:
+    def submit(self, recipe: str, folder: Path, threads: int, gpus: int = 0) -> Task:
         # No process of its own beside the worker's: Ray must see a run die, to start it again.
-        remote = self.ray.remote(num_cpus=threads, max_retries=self.RETRIES)(work)
+        plugins = {VARIABLE: os.environ[VARIABLE]} if os.environ.get(VARIABLE) else {}
+        remote = self.ray.remote(
+            num_cpus=threads, num_gpus=gpus, max_retries=self.RETRIES, runtime_env={"env_vars": plugins}
+        )(work)
         return _RayTask(self.ray, remote.remote(recipe, str(folder.parent.resolve())))
 
 
@@ -128,9 +132,13 @@ class Slurm:
         self.executor = submitit.AutoExecutor(folder=runs / "slurm", **settings)
         self.hours = hours
 
-    def submit(self, recipe: str, folder: Path, threads: int) -> Task:
+    def submit(self, recipe: str, folder: Path, threads: int, gpus: int = 0) -> Task:
         self.executor.update_parameters(
-            name=folder.name[:60], timeout_min=int(60 * self.hours), cpus_per_task=threads, tasks_per_node=1
+            name=folder.name[:60],
+            timeout_min=int(60 * self.hours),
+            cpus_per_task=threads,
+            tasks_per_node=1,
+            **({"gpus_per_node": gpus} if gpus else {}),  # a cluster without GPUs may not know the word
         )
         return _SlurmTask(self.executor.submit(work, recipe, str(folder.parent.resolve())))
 

@@ -149,7 +149,8 @@ def jobs_of(
     for seed in seeds:
         seeded = run.recipe.model_copy(update={"seed": seed})
         folder = runs / records.folder_name(seeded, records.identity(seeded, run.data.content_hash))
-        job = Job(label, seed, where, recipe.model_copy(update={"seed": seed}), folder)
+        # Where it runs there may be another device than here; what the plan says holds.
+        job = Job(label, seed, where, recipe.model_copy(update={"seed": seed, "device": seeded.device}), folder)
         if (folder / "record.json").is_file():
             job.state, job.seconds = "done", _seconds(records.read(folder / "record.json"))
         else:
@@ -203,7 +204,8 @@ def execute(jobs: list[Job], engine: Engine, every: float = 0.2, look: Callable[
             while waiting and (engine.slots is None or len(running) < engine.slots):
                 job = waiting.pop(0)
                 assert job.recipe is not None
-                task = engine.submit(job.recipe.model_dump_json(), job.folder, job.recipe.engine.threads or 1)
+                threads, on_gpu = job.recipe.engine.threads or 1, job.recipe.device.startswith("cuda")
+                task = engine.submit(job.recipe.model_dump_json(), job.folder, threads, int(on_gpu))
                 running.append((job, task, time.monotonic()))
                 job.state = "running"
             for one in list(running):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -9,14 +10,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from nasbench import BadInput, records
+from nasbench import BadInput, Run, plugin_files, records, sweep
 from nasbench.engines import Local, Slurm, make
 from nasbench.harness import execute as run_recipe
+from nasbench.recipe import Recipe
 from nasbench.sweep import Job, execute, left, plan, read
 from nasbench.sweep_table import SweepTable
 from nasbench.work import work
@@ -277,3 +280,49 @@ def test_what_slurm_is_handed(tmp_path: Path) -> None:
     engine.submit("{}", tmp_path / "spos-tiny-s0", 3)
     assert seen.pop("call") == (work, "{}", str(tmp_path.resolve()))
     assert seen == {"name": "spos-tiny-s0", "timeout_min": 120, "cpus_per_task": 3, "tasks_per_node": 1}
+    engine.submit("{}", tmp_path / "spos-tiny-s0", 3, gpus=1)
+    assert seen["gpus_per_node"] == 1
+
+
+@pytest.mark.parametrize(("named", "env"), [("", {}), ("/x/mine.py", {plugin_files.VARIABLE: "/x/mine.py"})])
+def test_what_ray_is_handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, env: dict[str, str]) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def remote(**options: Any) -> Any:
+        asked.append(options)
+        return lambda function: SimpleNamespace(remote=lambda *call: (function, *call))
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=lambda **_: None, remote=remote))
+    monkeypatch.setenv(plugin_files.VARIABLE, named)
+    engine = make("ray", tmp_path, 1, 0)
+    for gpus in (0, 1):
+        task = engine.submit("{}", tmp_path / "spos-tiny-s0", 3, gpus)
+        assert vars(task)["reference"] == (work, "{}", str(tmp_path.resolve()))
+    assert [(one["num_cpus"], one["num_gpus"]) for one in asked] == [(3, 0), (3, 1)]
+    assert [one["runtime_env"] for one in asked] == [{"env_vars": env}] * 2
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cpu", 0), ("cuda", 1)])
+def test_an_engine_is_asked_for_the_device_of_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, gpus: int
+) -> None:
+    prepared = sweep.prepare
+
+    def elsewhere(recipe: Recipe, runs: Path) -> tuple[Run, str]:
+        assert recipe.device == "auto"
+        run, key = prepared(recipe, runs)
+        run.recipe = run.recipe.model_copy(update={"device": device})  # what `auto` is on another machine
+        return run, key
+
+    monkeypatch.setattr(sweep, "prepare", elsewhere)
+    asked: list[tuple[str, int]] = []
+
+    class Engine:
+        slots = None
+
+        def submit(self, recipe: str, folder: Path, threads: int, gpus: int = 0) -> Any:
+            asked.append((json.loads(recipe)["device"], gpus))
+            return SimpleNamespace(poll=lambda: "")
+
+    execute(plan(read(written(tmp_path, methods=["random-search"])), tmp_path / "runs", "auto"), Engine(), every=0)
+    assert asked == [(device, gpus)]
