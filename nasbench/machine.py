@@ -14,12 +14,13 @@ import torch
 
 from nasbench.distributed import local_rank, processes
 from nasbench.errors import BadInput
-from nasbench.recipe import Recipe
+from nasbench.recipe import Recipe, check_device
 
 
 def resolve_engine(recipe: Recipe) -> Recipe:
     """Replace every `auto` by what this machine's rule gives, so that the recipe says what was done."""
     engine, device = recipe.engine, recipe.device
+    check_device(device)
     if engine.processes not in (1, processes()):
         raise BadInput(
             f"engine.processes = {engine.processes} needs as many processes; start them with "
@@ -33,8 +34,6 @@ def resolve_engine(recipe: Recipe) -> Recipe:
         device = f"cuda:{local_rank()}"
     if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
         raise BadInput(f"There is no CUDA device {device!r} here; use --device cpu or auto.")
-    if device.partition(":")[0] not in ("cpu", "cuda"):
-        raise BadInput(f"Unknown device {device!r}; use auto, cpu or cuda.")
     precision = engine.precision
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16(device) else "float32"

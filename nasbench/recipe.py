@@ -260,6 +260,12 @@ def read_config(path: Path) -> dict[str, Any]:
 NAMES = ("dataset", "target", "preset", "seed")
 
 
+def check_device(name: str) -> None:
+    """Raise BadInput for what names no device; whether there is one is another question."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise unknown("device", name, ["auto", "cpu", "cuda", "cuda:N"])
+
+
 def resolve(
     method: str,
     space: str,
@@ -281,8 +287,7 @@ def resolve(
     preset = preset or given.get("preset", "quick")
     if preset not in list(PRESETS):  # a list, since a file may hold what cannot be hashed
         raise unknown("preset", str(preset), PRESETS)
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise unknown("device", device, ["auto", "cpu", "cuda", "cuda:N"])
+    check_device(device)
     terms = parse_label(method)
     known = {*GROUPS, space, *(term.name for term in terms)}
     for written in ({k: v for k, v in given.items() if k not in NAMES}, sets or {}):

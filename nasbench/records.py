@@ -160,7 +160,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def recipe_of(record: dict[str, Any]) -> Recipe:
-    """The recipe of a record, with the threads it ran on: sums over several may round otherwise."""
+    """The recipe of a record, for a CPU, with the threads it ran on: sums over several may round otherwise."""
     recipe: Recipe = validated(Recipe, record["recipe"])
     engine = recipe.engine.model_copy(update={"threads": record["measured"].get("threads")})
     return recipe.model_copy(update={"engine": engine})

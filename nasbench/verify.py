@@ -9,16 +9,25 @@ from typing import Any
 from nasbench import records
 from nasbench.errors import BadInput
 from nasbench.harness import execute, prepare
+from nasbench.machine import gpus
 
 
-def verify(path: Path, runs: Path, observers: Sequence[Any] = ()) -> list[str]:
+def verify(path: Path, runs: Path, observers: Sequence[Any] = (), device: str | None = None) -> list[str]:
     """Run the recipe of a record again, below `runs`, and say what differs; nothing if nothing does.
 
     One that was interrupted goes on; one that is finished starts over. What stands under `measured` may differ, and a
-    later version may add metrics. Raises BadInput if the recipe cannot be run here, and if the record lies in `runs`.
+    later version may add metrics. The device is of the kind that the record was made on, unless another is named.
+    Raises BadInput if the recipe cannot be run here, and if the record lies in `runs`.
     """
     before = records.read(path)
-    recipe = records.recipe_of(before)
+    if device is None:
+        device = "cpu" if before["measured"].get("bit_exact", True) else "cuda"  # whose sums may come out otherwise
+        if device == "cuda" and not gpus():
+            raise BadInput(
+                f"The record was made on {before['measured'].get('device')}, and there is no CUDA device here; "
+                f"--device cpu runs it with other rounding."
+            )
+    recipe = records.recipe_of(before).model_copy(update={"device": device})
     old = prepare(recipe, runs)[0].folder / "record.json"
     if old.resolve() == path.resolve():
         raise BadInput(f"The new run would take the place of {path}; use another --runs.")

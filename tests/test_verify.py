@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nasbench import records
+import pytest
+
+from nasbench import BadInput, records
+from nasbench import verify as verifying
+from nasbench.recipe import Recipe
 from tests.command import nasbench
 
 RUN = ["run", "-m", "spos", "-s", "tiny", "--preset", "test", "--set=train.epochs=1", "--set=score.subset=random:5"]
@@ -40,6 +44,32 @@ def test_what_an_earlier_verification_left_is_no_answer(tmp_path: Path) -> None:
     assert itself.code == 2
     assert "would take the place of" in itself.err
     assert path.exists()
+
+
+def test_the_record_of_a_gpu_is_run_again_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert nasbench(*RUN, cwd=tmp_path).code == 0
+    (path,) = tmp_path.rglob("record.json")
+    record = records.read(path)
+    record["measured"] |= {"bit_exact": False, "device": "NVIDIA X"}
+    (tmp_path / "gpu.json").write_text(json.dumps(record))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    without = nasbench("verify", "gpu.json", cwd=tmp_path)
+    assert (without.code, without.out) == (2, "")
+    assert "was made on NVIDIA X, and there is no CUDA device here; --device cpu runs it" in without.err
+    assert not (tmp_path / "verified").exists()
+    assert nasbench("verify", "gpu.json", "--device", "cpu", cwd=tmp_path).out.endswith("the same\n")
+    wrong = nasbench("verify", "gpu.json", "--device", "cuda:x", cwd=tmp_path)
+    assert (wrong.code, "Unknown device 'cuda:x'" in wrong.err) == (2, True)
+    # Where there is a GPU, that is what runs it.
+
+    def stop(recipe: Recipe, _: Path) -> None:
+        raise BadInput(f"on {recipe.device}")
+
+    monkeypatch.setattr(verifying, "gpus", lambda: 1)
+    monkeypatch.setattr(verifying, "prepare", stop)
+    for source, device in ((tmp_path / "gpu.json", "cuda"), (path, "cpu")):
+        with pytest.raises(BadInput, match=f"^on {device}$"):
+            verifying.verify(source, tmp_path / "verified")
 
 
 def test_what_is_no_record_is_refused(tmp_path: Path) -> None:

@@ -253,6 +253,10 @@ def export(
 def verify(
     record: Annotated[str, typer.Argument(metavar="RECORD", help="A record's path, or its run's name or id.")],
     runs: Annotated[Path, typer.Option(metavar="DIR", help="Where the new run goes.")] = Path("verified"),
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N. [default: cuda for a GPU's record, else cpu]"),
+    ] = None,
     plugin: Plugins = None,
 ) -> None:
     """Run a record's recipe again and compare.
@@ -264,7 +268,7 @@ def verify(
     from nasbench.verify import verify as again
 
     with show.Terminal() as terminal:
-        found = again(records.locate(Path("runs"), record), runs, [terminal])
+        found = again(records.locate(Path("runs"), record), runs, [terminal], device)
     for difference in found:
         typer.echo(difference)
     typer.echo(f"{len(found)} differences" if found else "the same")
