@@ -125,7 +125,13 @@ def test_numbers_printed_for_one_label_agree() -> None:
 
 def test_a_paper_that_cannot_be_imported_is_named(install: Install) -> None:
     install("press", papers={"press": "no_such_module:HERE"})
-    with pytest.raises(BadInput, match=r"The paper 'press', registered as no_such_module:HERE, cannot be imported"):
+    with pytest.raises(BadInput, match=r"The paper 'press' of press 1\.0 cannot be imported"):
+        installed()
+
+
+def test_a_paper_that_is_no_folder_is_named(install: Install) -> None:
+    install("press", papers={"press": "json:dumps"})
+    with pytest.raises(BadInput, match=r"json:dumps, registered as the paper 'press', is no folder"):
         installed()
 
 
@@ -139,7 +145,7 @@ def test_a_paper_that_cannot_be_imported_is_named(install: Install) -> None:
         ("paper: 1\nnote: N\nentries: []", "reported.yaml: paper = 1 does not fit"),
         (f"paper: P\nnote: N\nentries: [{{{ENTRY}, labl: spos}}]", "reported.yaml: entry 1: label'?"),
         (f"paper: P\nnote: N\nentries: [{{{ENTRY}, std: .nan}}]", "reported.yaml: entry 1: std = nan does not fit"),
-        ("paper: P\nnote: N\nentries: [{method: SPOS}]", "reported.yaml: entry 1: space = "),
+        ("paper: P\nnote: N\nentries: [{method: SPOS}]", "reported.yaml: entry 1: space is missing"),
         ("paper: P\nnote: N\nentries: [3]", "entries to a list"),
     ],
 )
