@@ -27,6 +27,7 @@ GROUPS = {
     "evaluator": "nasbench.evaluators",
     "observer": "nasbench.observers",
     "cost": "nasbench.costs",
+    "paper": "nasbench.papers",
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from nasbench.errors import BadInput
-from nasbench.plugins import validated
+from nasbench.plugins import discover, load, validated
 
 
 class Entry(BaseModel):
@@ -76,14 +75,11 @@ class Paper(BaseModel):
 def installed() -> dict[str, Path]:
     """The folder of every paper that a distribution registers as `nasbench.papers`, by name."""
     found = {}
-    for entry in sorted(entry_points(group="nasbench.papers"), key=lambda e: e.name):
-        try:
-            found[entry.name] = Path(entry.load())
-        except Exception as error:
-            raise BadInput(
-                f"The paper {entry.name!r}, registered as {entry.value}, cannot be imported "
-                f"({type(error).__name__}: {error}); mend or uninstall it."
-            ) from error
+    for name, entry in discover("paper").items():
+        folder: Any = load("paper", name)
+        if not isinstance(folder, str | Path):
+            raise BadInput(f"{entry.value}, registered as the paper {name!r}, is no folder.")
+        found[name] = Path(folder)
     return found
 
 

@@ -400,17 +400,20 @@ def test_a_list_of_distributions_names_what_is_broken_and_goes_on(install: Insta
         "acme",
         methods={"plain": "tests.test_plugins:Plain", "broken": "no_such_module:X"},
         modifiers={"rates": "tests.test_plugins:Rates"},
+        papers={"gone": "no_such_module:HERE"},
     )
     listed = nasbench("list", "plugins", cwd=tmp_path)
     assert listed.code == 1
-    assert "acme 1.0\n  methods    broken plain\n  modifiers  rates\n" in listed.out
+    assert "acme 1.0\n  methods    broken plain\n  modifiers  rates\n  papers     gone\n" in listed.out
     assert listed.err.splitlines() == [
         "problem: The method 'broken' of acme 1.0 cannot be imported (ModuleNotFoundError: No module named "
-        "'no_such_module'); mend or uninstall it."
+        "'no_such_module'); mend or uninstall it.",
+        "problem: The paper 'gone' of acme 1.0 cannot be imported (ModuleNotFoundError: No module named "
+        "'no_such_module'); mend or uninstall it.",
     ]
     found = json.loads(nasbench("list", "plugins", "--json", cwd=tmp_path).out)
-    assert found["plugins"]["acme 1.0"] == {"methods": ["broken", "plain"], "modifiers": ["rates"]}
-    assert len(found["problems"]) == 1
+    assert found["plugins"]["acme 1.0"] == {"methods": ["broken", "plain"], "modifiers": ["rates"], "papers": ["gone"]}
+    assert len(found["problems"]) == 2
     install("bell", modifiers={"rates": "tests.test_plugins:Anything"})
     again = nasbench("list", "plugins", cwd=tmp_path).err
     assert (

@@ -15,7 +15,8 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="WHAT", help="methods, modifiers, spaces, datasets, evaluators, observers, presets, plugins or all."
+            metavar="WHAT",
+            help="methods, modifiers, spaces, datasets, evaluators, observers, costs, papers, presets, plugins or all.",
         ),
     ] = "all",
     plugin: Plugins = None,
