@@ -68,6 +68,13 @@ class Seven(Evaluator):
     def evaluate(self, run, choices):
         return [Metric(name="seven", value=7, definition="the number 7")]
 '''
+SPACE = """from nasbench_tiny.tiny import Tiny
+
+class Small(Tiny):
+    '''Tiny by another name.'''
+
+    name = "small"
+"""
 SHARING = '''from nasbench import Choice, Method, hookimpl
 
 class Sharing(Method):
@@ -174,6 +181,36 @@ def test_a_record_is_verified_only_with_the_same_file(mine: Path, tmp_path: Path
 def test_records_of_a_plugin_that_is_gone_still_make_a_leaderboard(mine: Path, tmp_path: Path) -> None:
     run("--plugin", "mine.py", "-m", "fair-sampler+slower[factor=0.25]", cwd=tmp_path)
     assert "| fair-sampler+slower[factor=0.25] |" in nasbench("leaderboard", cwd=tmp_path).out
+
+
+def test_the_space_of_a_file_is_exported_and_drawn(tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_text(SPACE)
+    words = (
+        "run",
+        "-s",
+        "small",
+        "-m",
+        "random-search",
+        "--preset",
+        "test",
+        "--dataset",
+        "digits",
+        "--plugin",
+        "small.py",
+    )
+    assert nasbench(*words, cwd=tmp_path).code == 0
+    (record,) = tmp_path.glob("runs/*/record.json")
+    for verb in (["export", str(record), "--out", "out"], ["plot", "networks"]):
+        without = nasbench(*verb, cwd=tmp_path)
+        assert (without.code, "Unknown space 'small'" in without.err) == (2, True)
+        done = nasbench(*verb, "--plugin", "small.py", cwd=tmp_path)
+        assert done.code == 0, done
+
+
+@pytest.mark.parametrize("verb", ["leaderboard", "compare", "report"])
+def test_what_is_made_of_records_takes_it_too(mine: Path, tmp_path: Path, verb: str) -> None:
+    """A row's label leaves out what the file's presets say."""
+    assert "--plugin FILE" in nasbench(verb, "--help", cwd=tmp_path).out
 
 
 def test_without_a_file_a_recipe_says_nothing_of_files() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasbench.cli.options import Folders, app, examples
+from nasbench.cli.options import Folders, Plugins, app, examples
 
 
 @app.command(
@@ -26,6 +26,7 @@ def leaderboard(
         bool, typer.Option("--check", help="Exit 1 if the tables in --out are not what the records there give.")
     ] = False,
     format: Annotated[str, typer.Option(metavar="NAME", help="md, csv or latex, when printing.")] = "md",
+    plugin: Plugins = None,
 ) -> None:
     """Make the leaderboards from records.
 
@@ -60,6 +61,7 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", help="Another, in the same table.")],
     runs: Folders = None,
     metric: Annotated[str, typer.Option(metavar="NAME", help="What to compare: kendall_tau, top1.")] = "kendall_tau",
+    plugin: Plugins = None,
 ) -> None:
     """Compare two methods, paired by seed.
 

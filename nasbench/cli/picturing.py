@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasbench.cli.options import Runs, app, examples
+from nasbench.cli.options import Plugins, Runs, app, examples
 
 
 @app.command(
@@ -36,6 +36,7 @@ def plot(
     top: Annotated[int, typer.Option(metavar="K", help="ranking: how many of the best to see closer.")] = 10,
     width: Annotated[float, typer.Option(metavar="INCHES", help="3.4 is a printed column, 7 a page.")] = 3.4,
     format: Annotated[str, typer.Option(metavar="NAME", help="svg, png or pdf.")] = "svg",
+    plugin: Plugins = None,
 ) -> None:
     """Draw what the records say.
 
@@ -54,6 +55,7 @@ def plot(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the records are.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
+    plugin: Plugins = None,
 ) -> None:
     """Write one page of all records in a folder.
 

@@ -232,6 +232,7 @@ def export(
     ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX as well (extra `export`).")] = False,
     runs: Runs = Path("runs"),
+    plugin: Plugins = None,
 ) -> None:
     """Write the chosen network for use without nasbench.
 
