@@ -109,6 +109,8 @@ def board(found: Found, key: Key, shown: Counter) -> Board:
     ids = {path: record["id"] for path, record in found.records}
     ranked = any(row["values"]["kendall_tau"] for row in rows)
     about = f"Trained on {dataset} with preset {preset}{f'; tau-b on the subset {subset}' if ranked else ''}."
+    for name in sorted({name for row in rows for name in row["chosen_for"]}):
+        about += f" The scores and picks are those of the runs ranked against {name}: nothing was trained anew."
     return Board(
         f"table-{hashlib.blake2b(repr(key).encode(), digest_size=4).hexdigest()}",
         f"{space}, ranked against {target}" if ranked else f"{space} on {target}",
@@ -144,7 +146,7 @@ def detail(found: Found, path: str, record: dict[str, Any], shown: Counter) -> D
             pictures.append(shown(architecture.draw("", space, space.parse(record["results"][0]["arch"]), 3.4)))
         except BadInput as error:  # a space that is not installed here
             problem = str(error)
-    return Detail(record, found.labels[path], path, command(record), settings(record), pictures, problem)
+    return Detail(record, found.label(path, record), path, command(record), settings(record), pictures, problem)
 
 
 def settings(record: dict[str, Any]) -> dict[str, str]:

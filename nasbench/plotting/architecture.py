@@ -26,7 +26,7 @@ def pictures(found: Found, options: Options) -> Iterator[Picture]:
         for i, text in enumerate(texts):
             name = f"{stem(path)}-{i}" if len(texts) > 1 else stem(path)
             scenario = next(result["scenario"] for result in record["results"] if result["arch"] == text)
-            who = [found.labels[path], f"seed {record['recipe']['seed']}", *map(str, scenario.values())]
+            who = [found.label(path, record), f"seed {record['recipe']['seed']}", *map(str, scenario.values())]
             yield draw(f"{name}-network", space, space.parse(text), options.width, ", ".join(who))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nasbench.errors import BadInput, unknown
-from nasbench.leaderboard import Key, file_name, key_of, read_all, tables
+from nasbench.leaderboard import Key, everywhere, file_name, key_of, read_all, tables
 
 
 class Options(NamedTuple):
@@ -33,23 +33,34 @@ class Found:
         self.folder, self.records = folder, read_all(folder)
 
     @cached_property
-    def tables(self) -> dict[Key, list[dict[str, Any]]]:
-        """The rows of each table."""
-        return tables(self.records)
+    def every(self) -> list[tuple[str, dict[str, Any]]]:
+        """The runs, and each as seen from the other datasets that it was ranked against, as leaderboards take them."""
+        return everywhere(self.records)
 
     @cached_property
-    def labels(self) -> dict[str, str]:
-        """The row of each record, by its path."""
-        return {path: row["method"] for rows in self.tables.values() for row in rows for path in row["paths"]}
+    def tables(self) -> dict[Key, list[dict[str, Any]]]:
+        """The rows of each table."""
+        return tables(self.every)
+
+    @cached_property
+    def labels(self) -> dict[Key, dict[str, str]]:
+        """For each table the row of each record, by its path: a run stands in several, beside others in each."""
+        return {
+            key: {path: row["method"] for row in rows for path in row["paths"]} for key, rows in self.tables.items()
+        }
+
+    def label(self, path: str, record: dict[str, Any]) -> str:
+        """The row of a record in its table."""
+        return self.labels[key_of(record)][path]
 
     def of(self, key: Key) -> list[tuple[str, dict[str, Any]]]:
         """The records of a table with their paths."""
-        return [(path, record) for path, record in self.records if key_of(record) == key]
+        return [(path, record) for path, record in self.every if key_of(record) == key]
 
     def only(self, key: Key) -> Found:
         """The runs of one table alone."""
         part = copy.copy(self)
-        part.__dict__ |= {"records": self.of(key), "tables": {key: self.tables[key]}, "labels": self.labels}
+        part.__dict__ |= {"every": self.of(key), "tables": {key: self.tables[key]}, "labels": self.labels}
         return part
 
     def beside(self, path: str, name: str) -> Path:

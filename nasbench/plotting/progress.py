@@ -24,9 +24,11 @@ def training(found: Found, options: Options) -> Iterator[Picture]:
     """One for each table and kind of stage that has a loss in rows.jsonl, which `--observe jsonl` writes."""
     for key in found.tables:
         stages: dict[str, list[tuple[str, list[float], list[float]]]] = defaultdict(list)
-        for path, _ in found.of(key):
+        for path, record in found.of(key):
+            if "chosen_for" in record:  # its training stands in the table that it was made for
+                continue
             for stage, (steps, losses) in losses_of(found.beside(path, "rows.jsonl")).items():
-                stages[stage.rpartition("/")[2].split()[0]].append((found.labels[path], *means(steps, losses)))
+                stages[stage.rpartition("/")[2].split()[0]].append((found.label(path, record), *means(steps, losses)))
         for stage, runs in stages.items():
             yield draw_training(key, stage, runs, options)
 
@@ -87,7 +89,7 @@ def anytime(found: Found, options: Options) -> Iterator[Picture]:
                 if unit in curve:
                     end = [float(metric["n"])] if unit == "queries" else []  # it stays at its best to the end
                     x = [value / UNITS[unit][1] for value in [*curve[unit], *end]]
-                    every[found.labels[path]].append((x, [*curve["value"], *curve["value"][-1:]][: len(x)]))
+                    every[found.label(path, record)].append((x, [*curve["value"], *curve["value"][-1:]][: len(x)]))
             if every:
                 yield draw_anytime(key, unit, dict(every), options)
 

@@ -31,7 +31,7 @@ def of_run(found: Found, path: str, record: dict[str, Any], options: Options) ->
     if file.exists() and Path(path).name == "record.json":  # else it is not the run's own folder
         score, true = read(file)
         if len(score) > 1:
-            yield draw(stem(path), found.labels[path], record, score, true, options)
+            yield draw(stem(path), found.label(path, record), record, score, true, options)
 
 
 def read(path: Path) -> tuple[list[float], list[float]]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nasbench import BadInput
 from nasbench.files import dump_json
+from nasbench.leaderboard import everywhere, tables
 from nasbench.metrics import mean_interval
 from nasbench.plotting import KINDS, Found, Options, architecture, intervals, progress, ranking, styled
 from nasbench.plotting.architecture import HEIGHT, STEP, Arc, arranged
@@ -111,9 +112,13 @@ def test_differences_are_paired_by_seed(tmp_path: Path, draw: Any) -> None:
     every = [*(ranked("spos", s, 0.4) for s in (0, 1)), *(ranked("fairnas", s, 0.6 + s / 10) for s in (1, 2))]
     for record in every:
         record["results"][0]["metrics"].append({"name": "kendall_tau.elsewhere", "value": 0.9})
-    (picture,) = draw(intervals.pictures, runs(tmp_path, *every), against="spos")
+    found = runs(tmp_path, *every)
+    picture, other = draw(intervals.pictures, found, against="spos")
     assert "fairnas: 0.3, 1 seeds." in picture.text  # seed 1 alone is a pair
     assert picture.text.count("fairnas") == 1  # what the scores say of another dataset is another table's
+    assert ("tiny on digits (elsewhere)" in other.text, "fairnas: 0, 1 seeds." in other.text) == (True, True)
+    assert list(found.tables) == list(tables(everywhere(found.records)))
+    assert len(draw(progress.training, found)) == 1  # the training is one, however many tables its scores stand in
     assert picture.figure.axes[0].get_xlabel() == "Kendall's tau, minus spos"
 
 
