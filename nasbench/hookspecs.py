@@ -55,7 +55,7 @@ class Hooks:
 
     @hookspec
     def run_finished(self, run: Run, record: dict[str, Any]) -> None:
-        """The run is complete; `record` is what `record.json` holds. *list*"""
+        """The run is complete; `record` is what `record.json` will hold. Told again if killed before that. *list*"""
 
     # ------------------------------------------------------------------ trainer: the whole
 

@@ -16,8 +16,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from nasbench import BadInput, Run, hookimpl, records
+from nasbench import BadInput, Run, harness, hookimpl, records
 from nasbench.harness import execute, prepare
+from nasbench.plugins import build_observers
 from nasbench.recipe import Recipe, parse_set, resolve
 from nasbench.stages import unpack
 from tests import command, shapes
@@ -283,6 +284,45 @@ def test_a_run_has_one_process_at_a_time(run_tiny: RunTiny, tmp_path: Path) -> N
     with FileLock(folder / ".lock"), pytest.raises(BadInput, match="Another process is running"):
         run_tiny("spos", EVERY_STEP)
     run_tiny("spos", EVERY_STEP)
+
+
+def test_what_another_process_finished_meanwhile_is_not_replayed(
+    run_tiny: RunTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: Record = {}
+    watcher, locked = Watcher(), harness.lock
+
+    def finish_first(folder: Path) -> FileLock:
+        monkeypatch.setattr(harness, "lock", locked)
+        first.update(run_tiny("spos"))
+        return locked(folder)
+
+    monkeypatch.setattr(harness, "lock", finish_first)
+    assert run_tiny("spos", observers=[watcher]) == first  # its date too
+    assert watcher.events == []
+
+
+def test_observers_are_told_of_the_end_whenever_it_is_killed(
+    run_tiny: RunTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, first, told = harness.write_atomic, Watcher(), list[list[str]]()
+
+    def killed(path: Path, content: Any) -> None:
+        if path.name == "record.json":
+            told.append(first.events)
+            raise KeyboardInterrupt
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(harness, "write_atomic", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_tiny("spos", observers=[first, *build_observers(["jsonl"])])
+    watcher = Watcher()
+    record = run_tiny("spos", observers=[watcher, *build_observers(["jsonl"])])
+    assert told == [watcher.events] == [["started", f"finished {record['id']}"]]
+    run_tiny("spos", observers=build_observers(["jsonl"]), runs="alone")
+    rows = [path.read_text() for path in sorted(tmp_path.rglob("rows.jsonl"))]
+    assert rows[0] == rows[1]
 
 
 def test_an_error_does_not_keep_the_run_locked(run_tiny: RunTiny) -> None:
