@@ -63,7 +63,7 @@ def default(rows: list[dict[str, Any]]) -> str:
 
 def differences(found: Found, options: Options) -> Iterator[Picture]:
     """Each method minus the one they are compared to, seed by seed, in every table that has both."""
-    methods = {row["method"] for rows in found.tables.values() for row in rows}
+    methods: set[str] = {row["method"] for rows in found.tables.values() for row in rows}
     if options.against not in methods:
         raise unknown("method among these records", str(options.against), methods)
     places: dict[tuple[Key, str, str], list[Bar]] = {}
