@@ -362,7 +362,7 @@ class Run:
     @property
     def scored_by(self) -> str:
         """What `score` says in this run, in words: whoever chooses by it puts that into `Choice.selected_on`."""
-        plugin = answerer(self.manager, "score") or self.manager.get_plugin("default")
+        plugin: Any = answerer(self.manager, "score") or self.manager.get_plugin("default")
         return str(plugin.scores_by).format(name=self.manager.get_name(plugin))
 
     def subset(self) -> list[Arch]:
