@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -34,12 +35,12 @@ def jobs(folder: Path) -> list[Job]:
 
 def kill_a_worker_that_has_begun(runs: Path, killed: list[int]) -> None:
     while not killed:
-        for status in Path("/proc").glob("[0-9]*/cmdline"):
-            begun = list(runs.rglob("step-*"))
-            if begun and b"ray::work" in status.read_bytes():
-                killed.append(int(status.parent.name))
-                os.kill(killed[0], signal.SIGKILL)
-                return
+        with contextlib.suppress(OSError):  # folders and processes go while they are looked at
+            for status in Path("/proc").glob("[0-9]*/cmdline") if any(runs.rglob("step-*")) else ():
+                if status.read_bytes().startswith(b"ray::work"):
+                    os.kill(int(status.parent.name), signal.SIGKILL)
+                    killed.append(int(status.parent.name))
+                    return
         time.sleep(0.01)
 
 
