@@ -226,7 +226,7 @@ def test_a_masked_weight_stays_zero_while_the_final_network_is_trained(found: tu
             assert module.weight.grad is None or not module.weight.grad[module.mask == 0].any()
 
 
-#: What the authors' small network for CIFAR-10 has, cell by cell: its width, how many 3x3 and 5x5 separable
+#: What the authors' networks for CIFAR-10 have, cell by cell: the width, how many 3x3 and 5x5 separable
 #: convolutions for each middle width, 3x3 and 5x5 dilated ones, skips of stride 2, poolings, plain skips.
 Published: TypeAlias = "tuple[tuple[int, dict[int, int], dict[int, int], int, int, int, int, int], ...]"
 SMALL: Published = (
@@ -239,24 +239,50 @@ SMALL: Published = (
     (64, {64: 2}, {64: 5, 68: 1}, 2, 2, 0, 9, 1),
     (96, {}, {96: 1}, 1, 1, 0, 4, 1),
 )
+LARGE: Published = (
+    (40, {40: 5, 42: 2}, {40: 4, 42: 1}, 0, 3, 0, 6, 2),
+    (42, {42: 3}, {42: 4}, 0, 3, 0, 1, 2),
+    (40, {40: 5}, {40: 5}, 2, 4, 0, 9, 6),
+    (42, {42: 2}, {42: 5}, 1, 1, 0, 11, 4),
+    (60, {60: 6, 62: 1}, {60: 7}, 4, 7, 3, 14, 2),
+    (72, {}, {}, 1, 0, 0, 3, 0),
+    (68, {68: 2, 74: 1}, {68: 2}, 4, 4, 0, 8, 4),
+    (58, {58: 3, 62: 1}, {58: 3, 62: 1}, 3, 8, 0, 1, 0),
+    (60, {}, {60: 2, 66: 1}, 2, 0, 0, 9, 3),
+    (116, {124: 1, 142: 1}, {116: 3, 122: 1}, 3, 2, 2, 4, 2),
+    (110, {110: 2, 130: 1}, {110: 2}, 0, 3, 0, 12, 4),
+    (110, {110: 1, 112: 1, 130: 1, 142: 1, 148: 1}, {}, 0, 0, 0, 5, 6),
+    (110, {110: 1}, {}, 0, 0, 0, 3, 2),
+    (176, {176: 1}, {176: 1}, 0, 2, 0, 15, 0),
+)
 
 
-@pytest.mark.invariant("mg-darts", 23)
-def test_the_authors_small_network_has_the_parameters_of_its_authors() -> None:
-    space = DARTS(channels=24, cells=8, variant="free")
+def published(cells: Published, channels: int) -> tuple[DARTS, list[Shape]]:
+    """What a final network with these operations is made of; on which edges they lie changes none of the numbers."""
+    space = DARTS(channels=channels, cells=len(cells), variant="free")
     shapes: list[Shape] = []
     inner = [e for e, (source, _) in enumerate(EDGES) if source >= 2]  # here a skip has stride 1 in any cell
     outer = [e for e in range(len(EDGES)) if e not in inner]
-    for (width, sep3, sep5, dil3, dil5, halving, pools, skips), full in zip(SMALL, full_shapes(space), strict=True):
+    for (width, sep3, sep5, dil3, dil5, halving, pools, skips), full in zip(cells, full_shapes(space), strict=True):
         separable = [[middle for middle, count in of.items() for _ in range(count)] for of in (sep3, sep5)]
         numbers = [*separable, [0] * dil3, [0] * dil5]
         found = [(e, SKIP + 1 + i, number) for i, of in enumerate(numbers) for e, number in enumerate(of)]
         found += [(e, SKIP, width // 2) for e in outer[:halving]] + [(e, SKIP, 0) for e in inner[:skips]]
         found += [(e, op, 0) for op in (MAX_POOL, AVG_POOL) for e in range(len(EDGES))][:pools]
-        before, last = (4 * shapes[-back].width if len(shapes) >= back else 3 * 24 for back in (2, 1))
+        before, last = (4 * shapes[-back].width if len(shapes) >= back else 3 * channels for back in (2, 1))
         even_ = width // 2 if full.after_reduction else 0
         shapes.append(full._replace(before=before, last=last, width=width, even=even_, operations=tuple(found)))
-    assert sum(len(shape.operations) for shape in shapes) == 184
+    return space, shapes
+
+
+def operations(shapes: list[Shape]) -> int:
+    return sum(len(shape.operations) for shape in shapes)
+
+
+@pytest.mark.invariant("mg-darts", 23)
+def test_the_authors_small_network_has_the_parameters_of_its_authors() -> None:
+    space, shapes = published(SMALL, channels=24)
+    assert operations(shapes) == 184
     final = FinalNet(space, shapes)
     assert final.sizes() == (704_082, 704_082)
     masks = [m.mask for m in final.modules() if isinstance(m, Kernel)]
@@ -267,3 +293,12 @@ def test_the_authors_small_network_has_the_parameters_of_its_authors() -> None:
         zeros.zero_()
         left -= len(zeros)
     assert final.sizes() == (704_082, 697_142)
+
+
+@pytest.mark.invariant("mg-darts", 27)
+def test_the_authors_large_network_has_the_parameters_of_its_authors_but_for_an_input_that_nothing_reads() -> None:
+    space, shapes = published(LARGE, channels=44)
+    assert operations(shapes) == 285
+    # In their sixth cell no operation reads the older input, and their code leaves it at the full 88 channels
+    # instead of the cell's 72: 16 more filters of 4 * 42 inputs, each with a scale and a shift.
+    assert 2_290_716 - FinalNet(space, shapes).sizes()[0] == 16 * (4 * 42 + 2)
