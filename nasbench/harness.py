@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nasbench.space import SearchSpace
 
 
-def prepare(recipe: Recipe, runs: Path, observers: Sequence[Any] = ()) -> tuple[Run, str]:
+def prepare(recipe: Recipe, runs: Path, observers: Sequence[Any] = (), kind: type[Run] = Run) -> tuple[Run, str]:
     """Compose a run and refuse what cannot work, before anything is written. Returns it and its identity."""
     plugin_files.require(recipe.plugin_files)
     recipe = resolve_engine(recipe)
@@ -49,7 +49,7 @@ def prepare(recipe: Recipe, runs: Path, observers: Sequence[Any] = ()) -> tuple[
     score = recipe.score.model_copy(update={"subset": pinned(recipe.score.subset, truth)})
     recipe = recipe.model_copy(update={"score": score})
     key = records.identity(recipe, data.content_hash)
-    run = Run(recipe, space, data, truth, runs / records.folder_name(recipe, key), observers)
+    run = kind(recipe, space, data, truth, runs / records.folder_name(recipe, key), observers)
     run.subset()  # an unknown subset, or one without ground truth, is found out now
     reasons = [reason for reason in run.hook.refuse(run=run) if reason]
     if reasons:

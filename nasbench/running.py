@@ -375,7 +375,7 @@ class Run:
         Made at the first call; later ones return the same part.
         """
         if name not in self.parts:
-            run = Run(self.recipe, space, self.data, self.truth, self.folder / "stages" / name, self.observers)
+            run = type(self)(self.recipe, space, self.data, self.truth, self.folder / "stages" / name, self.observers)
             run.seconds, run.shared, run.runs, run.parent = self.seconds, self.shared, self.runs, self
             run.finished, run.forced = self.finished, self.forced
             run.scope = run._stage = f"{self.scope}{name}/"

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from nasbench import records
+from nasbench import estimate, records
 from nasbench.engines import Engine, Task
 from nasbench.errors import BadInput, unknown
 from nasbench.harness import prepare
@@ -178,6 +178,21 @@ def _durations(runs: Path) -> dict[str, float]:
         record = records.read(path)
         found.setdefault(_kind(record["recipe"], record["dataset_hash"]), []).append(_seconds(record))
     return {kind: statistics.fmean(seconds) for kind, seconds in found.items()}
+
+
+def try_out(jobs: list[Job], look: Callable[[Job], None] = lambda job: None) -> None:
+    """Time a few steps here of whatever waits and has no like that has run; `look` is told what is tried."""
+    times: dict[tuple[str, str], tuple[float, bool]] = {}
+    for job in jobs:
+        if job.state != "waiting" or job.seconds is not None:
+            continue
+        kind = (job.label, job.where)
+        if kind not in times:
+            look(job)
+            assert job.recipe is not None
+            times[kind] = estimate.seconds(job.recipe)
+        job.seconds, whole = times[kind]
+        job.why = "" if whole else "Takes longer than said: what follows its first stages cannot be tried without them."
 
 
 def left(jobs: list[Job], slots: int | None) -> float | None:

@@ -172,6 +172,8 @@ def carry_out(jobs: list[Job], runs: Path, engine: str, workers: int | None, dev
     slots = workers or count or max(1, cores() // threads)
     table = SweepTable(jobs, slots if engine == "local" else None)
     if dry_run:
+        with table.console.status("") as status:
+            sweep.try_out(jobs, lambda job: status.update(f"timing a few steps of {job.label} on {job.where}"))
         table.show()
         return False
     with table:
