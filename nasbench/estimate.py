@@ -13,27 +13,28 @@ from nasbench.running import Run
 
 
 class Trial(Run):
-    """A run whose loops end early. What it finds means nothing; `missing` counts the seconds that it left out."""
+    """A run whose loops are cut. What it finds means nothing; `missing` counts the seconds that it left out."""
 
     seconds_each = 2.0
-    """How long a loop goes on, beyond its first step, which warms up."""
+    """How long a loop goes on after its first step, which warms up, and before its last, which may sum up."""
     missing = 0.0
 
     def steps(self, total: int) -> Iterator[int]:
-        began, counted = time.perf_counter(), 0
+        began = time.perf_counter()
         for step in super().steps(total):
             yield step
+            now = time.perf_counter()
             if step == 0:
-                began = time.perf_counter()
-                continue
-            counted = step
-            if time.perf_counter() - began > self.seconds_each:
+                began = now
+            elif now - began > self.seconds_each and step < total - 1:
+                whole: Run = self
+                while whole.parent is not None:
+                    whole = whole.parent
+                assert isinstance(whole, Trial)
+                whole.missing += (now - began) / step * (total - 2 - step)
+                self.step = total - 1
+                yield total - 1
                 break
-        if counted:
-            whole: Trial = self
-            while isinstance(whole.parent, Trial):
-                whole = whole.parent
-            whole.missing += (time.perf_counter() - began) / counted * (total - 1 - counted)
 
 
 def seconds(recipe: Recipe) -> tuple[float, bool]:

@@ -75,7 +75,12 @@ class SweepTable:
         """A row for each job; where they are more than `rows`, for those that matter most."""
         table = Table(box=None, pad_edge=False)
         for title in ("method", "on", "seed", "state", "stage", "progress", "time"):
-            table.add_column(title, justify="right" if title in ("seed", "progress", "time") else "left", no_wrap=True)
+            table.add_column(
+                title,
+                justify="right" if title in ("seed", "progress", "time") else "left",
+                no_wrap=title not in ("method", "on"),
+                overflow="fold",
+            )
         matter = sorted(self.jobs, key=lambda job: ORDER.index(job.state))
         shown = set(map(id, matter[: max(1, rows)]))
         for job in self.jobs:
