@@ -312,14 +312,15 @@ def resolve(
     groups = {g: validated(cls, values.get(g, {}), prefix=f"{g}.").model_dump() for g, cls in GROUPS.items()}
     if groups["train"]["nesterov"] and groups["train"]["momentum"] == 0:
         raise BadInput("train.nesterov needs train.momentum above 0; set train.nesterov=false as well.")
-    if target is not None and target not in made_space.targets():
-        raise unknown(f"target of {space}", target, made_space.targets())
     if names["dataset"] is None:
         raise BadInput(f"The space {space} names no dataset for the preset {preset!r}; give one with --dataset.")
-    if names["target"] is None:
+    if names["target"] not in made_space.targets():
         from nasbench.data import target_of  # a dataset knows what it is ranked against
 
-        names["target"] = target_of(str(names["dataset"]))
+        own = target_of(str(names["dataset"]))
+        if names["target"] not in (None, own):
+            raise unknown(f"target of {space}", str(names["target"]), {*made_space.targets(), own})
+        names["target"] = own
     everything = {
         "method": format_label(plugins),
         "space": space,

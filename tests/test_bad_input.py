@@ -99,6 +99,9 @@ CASES = {
     "space": Case("run -m spos -s tinny", "Unknown space 'tinny'; did you mean 'tiny'?"),
     "dataset": Case(f"{SPOS} --dataset digitss", "Unknown dataset 'digitss'; did you mean 'digits'?"),
     "target": Case(f"{SPOS} --target digts", "'digts'; did you mean 'digits'?"),
+    "target in a file": Case(
+        f"{SPOS} --config c.yaml", "'digts'; did you mean 'digits'?", files={"c.yaml": "target: digts"}
+    ),
     "preset": Case("run -m spos -s tiny --preset quik", "Unknown preset 'quik'; did you mean 'quick'?"),
     "preset without data": Case("run -m spos -s tiny --preset cpu", "preset 'cpu'", "--dataset"),
     "subset": Case(f"{SPOS} --set score.subset=tabel", "Unknown subset 'tabel'; did you mean 'table'?"),

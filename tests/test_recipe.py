@@ -218,7 +218,7 @@ def test_place_and_device_are_no_part_of_it_and_all_else_is() -> None:
         {**base, "sets": {"train": {"epochs": 3}}},
         {**base, "sets": {"tiny": {"width": 8}}},
         {**base, "sets": {"engine": {"precision": "float64"}}},
-        {**base, "config": {"target": "cifar10"}},
+        {**base, "dataset": "cifar10"},
     ]
     ids = [identity(resolve(**arguments), "") for arguments in [*same, *other]]  # type: ignore[arg-type]
     assert len(set(ids[:3])) == 1
