@@ -22,7 +22,7 @@ from nasbench.space import Arch, SearchSpace
 UNITS = {"latency": "ms", "energy": "mJ"}
 
 
-class Measured(NamedTuple):
+class CostColumn(NamedTuple):
     """What one column holds: a cost of one inference on a device, of the network for a dataset."""
 
     dataset: str
@@ -38,21 +38,21 @@ class Measured(NamedTuple):
 class CostTable:
     """Measured costs of architectures of a space.
 
-    `numbers` [R] int64 are the architectures (see `SearchSpace.number`), ascending; `columns` maps a `Measured` to
+    `numbers` [R] int64 are the architectures (see `SearchSpace.number`), ascending; `columns` maps a `CostColumn` to
     [R] float64, in the unit that `UNITS` gives.
     """
 
     name: str
     space: str
     numbers: np.ndarray
-    columns: dict[Measured, np.ndarray]
+    columns: dict[CostColumn, np.ndarray]
     source: str = ""
 
     @cached_property
     def _rows(self) -> dict[int, int]:
         return {int(number): row for row, number in enumerate(self.numbers)}
 
-    def value(self, number: int, what: Measured) -> float | None:
+    def value(self, number: int, what: CostColumn) -> float | None:
         """What was measured of the architecture of this number, or None."""
         row = self._rows.get(number)
         return None if row is None else float(self.columns[what][row])
@@ -78,7 +78,7 @@ class CostTable:
         try:
             with safe_open(path, "np") as file:
                 meta = file.metadata()
-                columns = {Measured(*key.split("/")): file.get_tensor(key) for key in json.loads(meta["columns"])}
+                columns = {CostColumn(*key.split("/")): file.get_tensor(key) for key in json.loads(meta["columns"])}
                 return cls(meta["name"], meta["space"], file.get_tensor("numbers"), columns, meta["source"])
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise BadInput(
@@ -104,7 +104,7 @@ def add_costs(name: str, path: Path) -> str:
     return f"{len(table.numbers):,} architectures of {table.space}, {known} for {datasets} -> {destination}"
 
 
-def measured(space: SearchSpace, name: str, dataset: str) -> tuple[CostTable, Measured]:
+def measured(space: SearchSpace, name: str, dataset: str) -> tuple[CostTable, CostColumn]:
     """The table and the column of a cost such as `latency.raspi4`. Raises BadInput where it is not at hand."""
     tables = stored(space)
     if not tables:

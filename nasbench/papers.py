@@ -23,7 +23,7 @@ REASONS: dict[Reason, str] = {
 }
 
 
-class Run(Settings):
+class RunSpec(Settings):
     """What a number is measured by. Values may name what is printed beside it: `params={params_m}M`."""
 
     run: str | None = None
@@ -48,7 +48,7 @@ class Run(Settings):
     """The reason in words, or what was chosen where the paper leaves a choice."""
 
 
-class Rule(Run):
+class Rule(RunSpec):
     """A run for some numbers of a table. All rules that fit count: a later one adds or changes, null takes back."""
 
     where: dict[str, Any] = Field({})
@@ -84,7 +84,7 @@ class Cell:
     entry: Entry
     row: str
     column: str
-    run: Run
+    run: RunSpec
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Printed:
         return ", ".join([f"{entry.metric}{unit}", entry.space, entry.dataset, *switches])
 
 
-def _run(rules: Iterable[Rule], entry: Entry, preset: str, name: str) -> Run:
+def _run(rules: Iterable[Rule], entry: Entry, preset: str, name: str) -> RunSpec:
     found: dict[str, Any] = {"run": entry.label}
     for rule in rules:
         if rule.fits(entry, preset):
@@ -130,7 +130,7 @@ def _run(rules: Iterable[Rule], entry: Entry, preset: str, name: str) -> Run:
     if found["run"] is None and found.get("reported_only") is None:
         raise BadInput(f"{name}: nothing says what {entry.method} {entry.setting or ''} is run by; add a rule.")
     words = {**entry.setting, "params_m": entry.params_m, "madds_m": entry.madds_m}
-    return Run(**{key: _filled(value, words) for key, value in found.items()})
+    return RunSpec(**{key: _filled(value, words) for key, value in found.items()})
 
 
 def _filled(value: Any, words: dict[str, Any]) -> Any:

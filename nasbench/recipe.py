@@ -314,7 +314,7 @@ def resolve(
         raise BadInput("train.nesterov needs train.momentum above 0; set train.nesterov=false as well.")
     if names["dataset"] is None:
         raise BadInput(f"The space {space} names no dataset for the preset {preset!r}; give one with --dataset.")
-    if names["target"] not in made_space.targets():
+    if names["target"] not in (*made_space.targets(), names["dataset"]):
         from nasbench.data import target_of  # a dataset knows what it is ranked against
 
         own = target_of(str(names["dataset"]))

@@ -26,7 +26,7 @@ Found = dict[int, tuple[Path, dict[str, Any]]]
 
 
 @dataclass
-class Measured:
+class Outcome:
     """A printed number and what was measured for it."""
 
     cell: Cell
@@ -82,7 +82,7 @@ class Order:
     against_told: int
 
 
-def order(column: list[Measured]) -> Order | None:
+def order(column: list[Outcome]) -> Order | None:
     """The order of a column's rows; None for fewer than two with both numbers."""
     rows = [one for one in column if one.difference is not None]
     if len(rows) < 2:
@@ -109,7 +109,7 @@ def _number(value: float | None) -> float:
 # ---------------------------------------------------------------------- from printed to measured
 
 
-def measure(printed: Printed, preset: str, datasets: dict[str, str], found: dict[str, Found]) -> list[Measured]:
+def measure(printed: Printed, preset: str, datasets: dict[str, str], found: dict[str, Found]) -> list[Outcome]:
     """What each number of a table is measured by at a preset, and what these records say of it.
 
     `datasets` replaces some by others, as in {"cifar10": "cifar10-jpeg"}; the target stays.
@@ -117,21 +117,21 @@ def measure(printed: Printed, preset: str, datasets: dict[str, str], found: dict
     return [_measured(cell, preset, datasets, found) for cell in printed.cells(preset)]
 
 
-def _measured(cell: Cell, preset: str, datasets: dict[str, str], found: dict[str, Found]) -> Measured:
+def _measured(cell: Cell, preset: str, datasets: dict[str, str], found: dict[str, Found]) -> Outcome:
     run, entry = cell.run, cell.entry
     if run.reported_only:
-        return Measured(cell, reason=run.reported_only, why=run.why or "")
+        return Outcome(cell, reason=run.reported_only, why=run.why or "")
     assert run.run is not None
     dataset = None if preset == "quick" and not run.dataset else run.dataset or entry.dataset
     if dataset and dataset not in datasets and dataset not in [*discover("dataset"), *home.stored("datasets")]:
         why = f"{dataset} is not here; `nasbench data add {dataset} FOLDER` adds it."
-        return Measured(cell, reason="data", why=why)
+        return Outcome(cell, reason="data", why=why)
     target = None if dataset is None else run.target or dataset
     try:
         sets = json.dumps(run.set or {}, sort_keys=True)
         recipe = _recipe(run.run, run.space or entry.space, dataset, target, preset, sets)
     except BadInput as error:
-        return Measured(cell, why=str(error))
+        return Outcome(cell, why=str(error))
     if dataset in datasets:
         recipe = recipe.model_copy(update={"dataset": datasets[dataset]})
     mine = found.get(_key(recipe.model_dump(mode="json")), {})
@@ -140,7 +140,7 @@ def _measured(cell: Cell, preset: str, datasets: dict[str, str], found: dict[str
     why = run.why or ""
     if mine and not values:
         why = f"The records of {recipe.method} do not hold one {run.metric or entry.metric} for it."
-    return Measured(cell, recipe, why=why, values=values, paths={seed: mine[seed][0] for seed in answers})
+    return Outcome(cell, recipe, why=why, values=values, paths={seed: mine[seed][0] for seed in answers})
 
 
 @cache
@@ -150,7 +150,7 @@ def _recipe(label: str, space: str, dataset: str | None, target: str | None, pre
     return resolve(label, space, dataset=dataset, preset=preset, config=given, sets=nested(json.loads(sets)))
 
 
-def plan(measured: list[Measured], seeds: int, runs: Path, device: str) -> list[Job]:
+def plan(measured: list[Outcome], seeds: int, runs: Path, device: str) -> list[Job]:
     """The runs that have no record yet, each once, however many numbers it answers for."""
     jobs: list[Job] = []
     for recipe, paths in {

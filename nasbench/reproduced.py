@@ -16,10 +16,10 @@ from tabulate import tabulate
 from nasbench.leaderboard import spread
 from nasbench.papers import REASONS, Printed
 from nasbench.recipe import GROUPS
-from nasbench.reproduce import Measured, order
+from nasbench.reproduce import Outcome, order
 
 
-def counts(measured: Sequence[Measured]) -> dict[str, int]:
+def counts(measured: Sequence[Outcome]) -> dict[str, int]:
     """How many numbers there are, and how they stand."""
     states = Counter(one.reason or one.state for one in measured if not one.values)
     return {
@@ -32,7 +32,7 @@ def counts(measured: Sequence[Measured]) -> dict[str, int]:
     }
 
 
-def overview(tables: Sequence[tuple[Printed, Sequence[Measured]]]) -> str:
+def overview(tables: Sequence[tuple[Printed, Sequence[Outcome]]]) -> str:
     """A line for each table, and one for all."""
     rows: list[dict[str, Any]]
     rows = [{"table": printed.name, **counts(found), "shows": printed.table.title} for printed, found in tables]
@@ -41,11 +41,11 @@ def overview(tables: Sequence[tuple[Printed, Sequence[Measured]]]) -> str:
     return "\n".join([tabulate(rows, headers="keys", tablefmt="pipe"), "", *reasons]) + "\n"
 
 
-def page(printed: Printed, measured: Sequence[Measured], preset: str, command: str, folder: Path) -> str:
+def page(printed: Printed, measured: Sequence[Outcome], preset: str, command: str, folder: Path) -> str:
     """The table as Markdown; records are linked from `folder`."""
     count = counts(measured)
     only = ", ".join(f"{name} {count[name]}" for name in REASONS)
-    columns: dict[str, list[Measured]] = {}
+    columns: dict[str, list[Outcome]] = {}
     for one in measured:
         columns.setdefault(one.cell.column, []).append(one)
     shown = {name: column for name, column in columns.items() if any(one.values for one in column)}
@@ -71,7 +71,7 @@ def page(printed: Printed, measured: Sequence[Measured], preset: str, command: s
     return "\n".join([*lines, f"Made by `{command}`."]) + "\n"
 
 
-def _cells(one: Measured, folder: Path) -> dict[str, str]:
+def _cells(one: Outcome, folder: Path) -> dict[str, str]:
     digits, interval = _digits(one), one.interval
     row = {"row": one.cell.row, "reported": one.cell.entry.number(digits)}
     if one.values:
@@ -88,7 +88,7 @@ def _cells(one: Measured, folder: Path) -> dict[str, str]:
     return {**row, "run": _run(one), "remark": remark}
 
 
-def _run(one: Measured) -> str:
+def _run(one: Outcome) -> str:
     """Method, space, dataset, and the settings that these names do not show."""
     if one.recipe is None:
         return ""
@@ -99,11 +99,11 @@ def _run(one: Measured) -> str:
     return ", ".join([f"`{one.recipe.method}` on {one.recipe.space}, {one.recipe.dataset}", *more])
 
 
-def _digits(one: Measured) -> int:
+def _digits(one: Outcome) -> int:
     return 2 if one.cell.entry.unit else 3
 
 
-def _verdict(column: list[Measured]) -> str:
+def _verdict(column: list[Outcome]) -> str:
     """Whether the rows are ordered as printed; what noise can explain is not called so."""
     found = order(column)
     if found is None:
@@ -126,7 +126,7 @@ def _table(rows: list[dict[str, str]]) -> str:
     return tabulate(body, headers="keys", tablefmt="pipe", disable_numparse=True)
 
 
-def csv_text(measured: Sequence[Measured], preset: str) -> str:
+def csv_text(measured: Sequence[Outcome], preset: str) -> str:
     """Every number on a line of its own, reported and measured in columns of their own."""
     out = io.StringIO()
     writer: csv.DictWriter[str] | None = None

@@ -11,14 +11,14 @@ from nasbench_tiny.tiny import Tiny
 
 from nasbench import BadInput
 from nasbench.budget import Budget, Window
-from nasbench.costs import CostTable, Measured
+from nasbench.costs import CostColumn, CostTable
 from nasbench.harness import prepare
 from nasbench.recipe import parse_set, resolve
 from nasbench.records import metric
 from tests.conftest import RunTiny
 
 SPACE = Tiny()
-RASPI4 = Measured("digits", "latency", "raspi4")
+RASPI4 = CostColumn("digits", "latency", "raspi4")
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_without_a_table_of_costs_it_says_how_to_add_one(tmp_path: Path) -> None
 
 
 def test_a_cost_of_another_dataset_is_none(home: Path, tmp_path: Path) -> None:
-    other = {Measured("cifar10", "latency", "raspi4"): np.ones(27)}
+    other = {CostColumn("cifar10", "latency", "raspi4"): np.ones(27)}
     CostTable("made-up", "tiny", np.arange(27), other).save(home / "costs" / "made-up.safetensors")
     recipe = resolve("params", "tiny", preset="test", sets=parse_set(["select.within=latency.raspi4=9ms"]))
     with pytest.raises(BadInput, match=r"latency\.raspi4 is not known for digits; it is for cifar10"):

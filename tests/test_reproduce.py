@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from nasbench import records
-from nasbench.papers import Cell, Rule, Run, select
+from nasbench.papers import Cell, Rule, RunSpec, select
 from nasbench.reported import Entry
-from nasbench.reproduce import Measured, Order, measure, order, plan, read_records
+from nasbench.reproduce import Order, Outcome, measure, order, plan, read_records
 from nasbench.reproduced import counts
 from tests.boards import made, result, written
 from tests.command import nasbench
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 TOY = ROOT / "tests" / "toy_paper"
 
 
-def toy(folder: Path, preset: str = "test", **datasets: str) -> dict[tuple[str, str], Measured]:
+def toy(folder: Path, preset: str = "test", **datasets: str) -> dict[tuple[str, str], Outcome]:
     """The first table of the toy, by row and column."""
     (printed,) = select([f"{TOY}:1"])
     return {(one.cell.row, one.cell.column): one for one in measure(printed, preset, datasets, read_records(folder))}
@@ -98,7 +98,7 @@ def test_the_states_of_a_table(tmp_path: Path) -> None:
 
 def cell(metric: str = "top1", **run: Any) -> Cell:
     entry = Entry(method="A", space="tiny", dataset="digits", metric=metric, mean=1.0, source_table="T")
-    return Cell(entry, "A", metric, Run(run="spos", **run))
+    return Cell(entry, "A", metric, RunSpec(run="spos", **run))
 
 
 def value_of(record: Record, one: Cell, tmp_path: Path) -> float | None:
@@ -138,9 +138,9 @@ def test_hours_and_memory_are_those_of_a_gpu_alone(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- order
 
 
-def row(reported: float | None, *values: float) -> Measured:
+def row(reported: float | None, *values: float) -> Outcome:
     entry = Entry(method="A", space="s", dataset="d", metric="m", mean=reported, source_table="T")
-    return Measured(Cell(entry, "A", "m", Run()), values=dict(enumerate(values)))
+    return Outcome(Cell(entry, "A", "m", RunSpec()), values=dict(enumerate(values)))
 
 
 def test_the_order_of_rows() -> None:

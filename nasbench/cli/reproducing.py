@@ -70,7 +70,7 @@ def reproduce(
     if one_file and len(chosen) > 1:
         raise BadInput(f"--out {out} is one file for {len(chosen)} tables; name a folder, or one table.")
 
-    def measured() -> list[list[measuring.Measured]]:
+    def measured() -> list[list[measuring.Outcome]]:
         found = measuring.read_records(runs)
         return [measuring.measure(printed, preset, others, found) for printed in chosen]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nasbench import BadInput
-from nasbench.costs import CostTable, Measured
+from nasbench.costs import CostColumn, CostTable
 from nasbench.unpickle import load_plain
 from nasbench_cells.nb201 import NB201
 
@@ -34,14 +34,14 @@ def read(path: Path) -> CostTable:
     """
     with path.open("rb") as file:
         content = load_plain(file, path)
-    columns: dict[Measured, np.ndarray] = {}
+    columns: dict[CostColumn, np.ndarray] = {}
     for dataset, name in DATASETS.items():
         part = _inside(content, path, "nasbench201", name)
         order = np.argsort(_numbers(part, path, name))
         for device, costs in DEVICES.items():
             for cost in costs:
                 values = _costs(part, f"{device}_{cost}", path, name)
-                columns[Measured(dataset, cost, device)] = values[order]
+                columns[CostColumn(dataset, cost, device)] = values[order]
     return CostTable("hw-nas-bench", NB201.name, np.arange(NB201().size), columns, source="HW-NAS-Bench 1.0")
 
 

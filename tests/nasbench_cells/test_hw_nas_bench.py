@@ -15,7 +15,7 @@ from nasbench_cells.hw_nas_bench import DATASETS, DEVICES, read
 from nasbench_cells.nb201 import NB201
 
 from nasbench import BadInput
-from nasbench.costs import CostTable, Measured, add_costs, stored
+from nasbench.costs import CostColumn, CostTable, add_costs, stored
 from tests.command import nasbench
 
 SPACE = NB201()
@@ -164,9 +164,9 @@ def test_a_damaged_store_says_how_to_mend_it(home: Path) -> None:
 
 
 def test_a_table_comes_back_as_it_was_stored(tmp_path: Path) -> None:
-    columns = {Measured("cifar10", "latency", "raspi4"): np.array([1.5, 2.5])}
+    columns = {CostColumn("cifar10", "latency", "raspi4"): np.array([1.5, 2.5])}
     CostTable("mine", "nb201", np.array([3, 8]), columns, "test").save(tmp_path / "mine.safetensors")
     table = CostTable.load(tmp_path / "mine.safetensors")
-    assert table.value(8, Measured("cifar10", "latency", "raspi4")) == 2.5
-    assert table.value(9, Measured("cifar10", "latency", "raspi4")) is None
+    assert table.value(8, CostColumn("cifar10", "latency", "raspi4")) == 2.5
+    assert table.value(9, CostColumn("cifar10", "latency", "raspi4")) is None
     assert (table.name, table.source) == ("mine", "test")
