@@ -15,7 +15,7 @@ from nasbench.running import Run
 class Trial(Run):
     """A run whose loops are cut. What it finds means nothing; `missing` counts the seconds that it left out."""
 
-    seconds_each = 2.0
+    seconds_each = 1.0
     """How long a loop goes on after its first step, which warms up, and before its last, which may sum up."""
     missing = 0.0
 
