@@ -130,6 +130,18 @@ def test_a_run_of_another_seed_tells_how_long_one_takes(tmp_path: Path) -> None:
     assert waiting.seconds == done.seconds == sum(record["measured"]["seconds"].values())
 
 
+def test_where_nothing_alike_has_run_each_kind_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"spos": (60.0, True), "fairnas": (5.0, False)}
+    tried: list[str] = []
+    monkeypatch.setattr("nasbench.estimate.seconds", lambda recipe: answers[recipe.method])
+    jobs = planned(tmp_path, methods=["spos", "fairnas"], seeds=2)
+    sweep.try_out(jobs, lambda job: tried.append(job.label))
+    assert tried == ["spos", "fairnas"]
+    assert [job.seconds for job in jobs] == [60, 60, 5, 5]
+    assert left(jobs, 2) == 65
+    assert [bool(job.why) for job in jobs] == [False, False, True, True]
+
+
 # ---------------------------------------------------------------------- running
 
 
