@@ -113,8 +113,9 @@ def _verdict(column: list[Outcome]) -> str:
     if found.agree == pairs:
         said = "is reproduced" if told == pairs else "is seen, but not in every pair told from noise"
     tau = "undefined" if found.tau is None else f"{found.tau:.3f}"
+    of = f"{pairs} pairs" if pairs > 1 else "1 pair"
     return (
-        f"The paper's order of these {found.rows} rows {said}: of {pairs} pairs, {found.agree} are ordered as printed "
+        f"The paper's order of these {found.rows} rows {said}: of {of}, {found.agree} are ordered as printed "
         f"and {found.against} the other way (Kendall's tau between reported and measured {tau}). Told from noise "
         f"(paired by seed, t-test with Holm's correction, 5 %) are {found.agree_told} and {found.against_told}."
     )

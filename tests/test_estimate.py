@@ -72,7 +72,7 @@ def test_what_needs_a_whole_stage_is_timed_up_to_there() -> None:
     assert estimate.seconds(resolve("whole", "tiny", preset="test")) == (1000 * 0.125, False)
 
 
-@pytest.mark.parametrize("method", ["spos", "fsnas+calr+ms", "gdas+retrain", "regularized-evolution"])
+@pytest.mark.parametrize("method", ["spos", "fsnas+calr+ms", "gdas+retrain", "weaknas"])
 def test_built_in_methods_are_tried_to_the_end_and_leave_nothing(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
