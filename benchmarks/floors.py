@@ -22,11 +22,13 @@ import torch
 import torch.nn.functional as F
 from nasbench_cells.nb201 import CONV1, CONV3, NB201, POOL, SKIP
 from nasbench_cells.nb201_networks import live_steps
+from nasbench_cells.operations import relu_conv_norm
 
 from nasbench import Arch
 from nasbench.machine import keep_freed_memory
 
 BATCH = 64
+SCORED = 256
 
 
 def seconds(call: Callable[[], object], least: float = 1.0) -> float:
@@ -127,6 +129,51 @@ def kernels_floor(space: NB201) -> None:
         print(line)
 
 
+def scoring_kernel_seconds(channels: int, side: int, kernel: int, dtype: torch.dtype, count: int = 15) -> float:
+    """Time of the kernels of one ReLU-convolution-norm forward, the mean of a chain, as the engine scores."""
+    weight, images = (
+        torch.randn(shape).to(dtype, memory_format=torch.channels_last)
+        for shape in ((channels, channels, kernel, kernel), (SCORED, channels, side, side))
+    )
+
+    def call() -> None:
+        x = images
+        for _ in range(count):
+            x = relu_conv_norm(x, weight)
+
+    with torch.inference_mode():
+        return seconds(call, 2.0) / count
+
+
+def scoring_seconds(forward: Callable[[Arch], object], arch: Arch) -> float:
+    """Time of a pass without gradients."""
+    with torch.inference_mode():
+        return seconds(lambda: forward(arch), 3.0)
+
+
+def scoring_floor(space: NB201) -> None:
+    """The same for a pass of SCORED images without gradients, in both precisions."""
+    empty, count = (0, 0, 0, SKIP, 0, 0), 3 * space.cells
+    plain, images = reference.Supernet(space.channels, space.cells), torch.randn(SCORED, 3, 32, 32)
+
+    def theirs(arch: Arch) -> object:
+        return plain(images, arch)
+
+    outside = scoring_seconds(theirs, empty)
+    print(f"scoring, everything outside the edges: reference {1e3 * outside:.0f} ms")
+    for op, name, kernel in ((CONV3, "3x3 convolution", 3), (CONV1, "1x1 convolution", 1)):
+        each = (scoring_seconds(theirs, (0, 0, 0, op, 0, 0)) - outside) / count
+        stages = [(space.channels << i, space.image[1] >> i) for i in range(3)]
+        alone = {
+            dtype: statistics.fmean(scoring_kernel_seconds(c, side, kernel, dtype) for c, side in stages)
+            for dtype in (torch.float32, torch.bfloat16)
+        }
+        print(
+            f"scoring, {name}: reference {1e3 * each:.2f} ms; "
+            + ", ".join(f"kernels alone in {d} {1e3 * t:.2f} ms, {each / t:.1f}" for d, t in alone.items())
+        )
+
+
 def main() -> None:
     keep_freed_memory()
     space, rng = NB201(), random.Random(0)
@@ -145,6 +192,7 @@ def main() -> None:
             f"{1e3 * operations:.0f} ms, bytes' floor {1e3 * moved:.0f} ms, measured {1e3 * measured:.0f} ms"
         )
     kernels_floor(space)
+    scoring_floor(space)
 
 
 if __name__ == "__main__":

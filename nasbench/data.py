@@ -260,6 +260,11 @@ class Data:
         return self._prepared[key]
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on the device, without waiting for what the device still has to do."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 @lru_cache(maxsize=2)
 def shuffled(count: int, seed: int) -> torch.Tensor:
     """The numbers below `count` in a seeded order, int64: drawn once for all steps of an epoch."""
@@ -298,14 +303,14 @@ def augment(images: torch.Tensor, kinds: list[Augmentation], rng: torch.Generato
         # Mirror images come after the batch: image i is found at place[i].
         mirrored, place = flipped.flatten().nonzero().flatten(), torch.arange(count)
         place[mirrored] = count + torch.arange(len(mirrored))
-        pixels = torch.cat([pixels, pixels.index_select(0, mirrored.to(images.device)).flip(2)])
+        pixels = torch.cat([pixels, pixels.index_select(0, to_device(mirrored, images.device)).flip(2)])
         pixels = F.pad(pixels, (0, 0, pad, pad, pad, pad))
         y, x = (draw(0, 2 * pad), draw(0, 2 * pad)) if pad else (0, torch.zeros(count, 1, dtype=torch.int64))
         x = torch.where(flipped, 2 * pad - x, x)  # it was drawn for the image as it was
         # A row of a window is a run of pixels; every run is a row of this overlapping view, selected as a whole.
         runs = pixels.flatten().unfold(0, width * channels, channels)
         rows = place[:, None] * (height + 2 * pad) + y + torch.arange(height)
-        first = (rows * (width + 2 * pad) + x).flatten().to(images.device)
+        first = to_device((rows * (width + 2 * pad) + x).flatten(), images.device)
         images = runs.index_select(0, first).view(count, height, width, channels).permute(0, 3, 1, 2)
     if "autoaugment" in kinds:
         images = auto_augment(images, rng)
@@ -313,8 +318,8 @@ def augment(images: torch.Tensor, kinds: list[Augmentation], rng: torch.Generato
         half = height // 4
         y, x = (torch.arange(side, device=images.device).expand(count, -1) for side in (height, width))
         inside_y, inside_x = (
-            (y - draw(0, height - 1).to(images.device)).add(0.5).abs() < half,
-            (x - draw(0, width - 1).to(images.device)).add(0.5).abs() < half,
+            (y - to_device(draw(0, height - 1), images.device)).add(0.5).abs() < half,
+            (x - to_device(draw(0, width - 1), images.device)).add(0.5).abs() < half,
         )
         images = images.masked_fill((inside_y[:, :, None] & inside_x[:, None, :])[:, None], 0)
     return images

@@ -95,6 +95,8 @@ def _execute(run: Run, key: str) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats(run.device)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # It would write every new tensor once more, so that reading what was never written shows.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     run.hook.run_started(run=run)
     choices: list[Choice] = run.hook.search(run=run)
     metrics = [m for answer in run.hook.evaluate(run=run, choices=choices) for m in answer]

@@ -14,6 +14,7 @@ import torch
 
 from nasbench.distributed import local_rank, processes
 from nasbench.errors import BadInput
+from nasbench.plugins import load
 from nasbench.recipe import Recipe, check_device
 
 
@@ -40,10 +41,15 @@ def resolve_engine(recipe: Recipe) -> Recipe:
     layout = engine.memory_format
     if layout == "auto":
         layout = "channels_last" if precision == "bfloat16" else "contiguous"
+    static = engine.static
+    if static == "auto":
+        fits = device.startswith("cuda") and processes() == 1 and load("space", recipe.space).static
+        static = "recorded" if fits else "off"
     changed = engine.model_copy(
         update={
             "precision": precision,
             "memory_format": layout,
+            "static": static,
             "threads": engine.threads or max(1, cores() // processes()),
             "processes": processes(),
         }

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from nasbench import batch_norm, hookimpl, optimizers, static
-from nasbench.data import shuffled
+from nasbench.data import shuffled, to_device
 from nasbench.errors import BadInput
 from nasbench.limits import refuse_limits
 from nasbench.plugins import Plugin, answerer
@@ -65,7 +65,7 @@ class Defaults(Plugin):
     def next_batch(self, run: Run) -> Batch:
         order = shuffled(len(run.data.train), run.generator("order", step=run.epoch).initial_seed())
         start = (run.step % run.steps_per_epoch) * run.recipe.train.batch_size
-        rows = order[start : start + run.recipe.train.batch_size].to(run.device)
+        rows = to_device(order[start : start + run.recipe.train.batch_size], run.device)
         return run.data.training_batch(rows, run.generator("augment"))
 
     @hookimpl(trylast=True)
@@ -88,7 +88,7 @@ class Defaults(Plugin):
         logits = run.forward(batch.images, archs)
         losses = run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs)
         weights = optimizers.loss_weights(run, rates, inside)
-        torch.dot(losses, torch.tensor(weights, dtype=losses.dtype, device=losses.device)).backward()
+        torch.dot(losses, to_device(torch.tensor(weights, dtype=losses.dtype), run.device)).backward()
         static.forget_unused(run, archs)
         mean_rate = place_rates(run, rates, inside)
         run.hook.update(run=run, archs=archs)
@@ -141,8 +141,9 @@ class Defaults(Plugin):
     def score(self, run: Run, archs: list[Arch]) -> list[float]:
         right = torch.zeros(len(archs), dtype=torch.int64, device=run.device)
         with torch.inference_mode():
-            subnets = batch_norm.subnets(run, archs)
-            for batch in run.data.batches("valid", run.recipe.score.batch_size):
+            batches = run.data.batches("valid", run.recipe.score.batch_size)
+            subnets = static.replayed(run, batch_norm.subnets(run, archs), batches[0].images)
+            for batch in batches:
                 right += (subnets(batch.images).argmax(-1) == batch.labels).sum(1)
         return [100 * count / len(run.data.valid) for count in right.tolist()]
 

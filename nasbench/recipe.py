@@ -116,9 +116,10 @@ class EngineSettings(Settings):
     """auto: channels_last with bfloat16, else contiguous."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null takes every core this process may use."""
-    static: Literal["off", "eager", "compiled"] = Field("off", json_schema_extra=LATER)
-    """Whether an iteration's subnets that differ on every decision, as FairNAS's do, are one pass that never changes:
-    compiled, it is replayed as a CUDA graph on a GPU, and only traced on a CPU. Other subnets are run as without."""
+    static: Literal["auto", "off", "eager", "recorded"] = Field("off", json_schema_extra=LATER)
+    """Whether a step's subnets are one pass that is the same whatever they are. Recorded, it is replayed as CUDA
+    graphs, and so is scoring; eager is that pass without, for comparison. Mixtures run as with off. auto: recorded on
+    a GPU where the space has such a pass, else off."""
     checkpoint_seconds: float = Field(30.0, ge=0)
     """Seconds between checkpoints of a running stage."""
     processes: int = Field(1, ge=1, json_schema_extra=LATER)

@@ -37,7 +37,7 @@ class SearchSpace(Plugin):
 
     name: ClassVar[str]
     static: ClassVar[bool] = False
-    """Whether the supernet has `static(images, order, ops)` and `used(archs)` (see `nasbench.static`)."""
+    """Whether the supernet has a pass that is the same whatever the subnets are (see `nasbench.static`)."""
 
     classes: int = Field(10, ge=2)
     """Classes of the dataset; a run takes it from its dataset."""

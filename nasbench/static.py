@@ -1,70 +1,209 @@
-"""`engine.static`: the subnets of an iteration as one pass that never changes, which can be recorded and replayed."""
+"""`engine.static`: the subnets of a step as one pass that never changes, which a GPU records once and replays.
+
+A supernet offers it as `static(images [B,C,H,W], numbers int64 [L], kind) -> logits [n,B,K]`: the same kernels in the
+same order for all subnets of a kind. `static_plan(archs)` gives the kind, anything hashable, and the numbers that tell
+its members apart, an input like the images; or None for subnets that have no such pass. `used(archs)` names the
+parameters that an output depends on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Hashable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nasbench.data import to_device
 
 if TYPE_CHECKING:
     from nasbench.running import Run
     from nasbench.space import Arch
 
 
-def order_of(archs: list[Arch]) -> tuple[tuple[tuple[int, ...], ...], torch.Tensor] | None:
-    """For subnets that differ on every decision, or agree on it: the options of each decision, sorted, and which of
-    them each subnet takes (int64 [decisions, n]). None for others."""
-    columns = list(zip(*archs, strict=True))
-    ops = tuple(tuple(sorted(set(column))) for column in columns)
-    if any(len(options) not in (1, len(archs)) for options in ops):
-        return None
-    places = [[options.index(o) for o in column] for options, column in zip(ops, columns, strict=True)]
-    return ops, torch.tensor(places)
-
-
 class Static:
-    """A supernet's `static(images, order, ops)`, as it is or compiled.
+    """A supernet's static pass: as it is, or recorded for each shape of images and each kind of subnets."""
 
-    Compiled on CUDA it is replayed as CUDA graphs, one for each `ops`, with the images and the order as inputs. On
-    a CPU only the tracing is done: the operations then run one by one, as they do without.
-    """
+    def __init__(self, net: Any, mode: str) -> None:
+        self.net, self.mode = net, mode
+        self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        self.recordings: dict[Any, Recording] = {}
 
-    def __init__(self, net: Any, mode: str, device: torch.device) -> None:
-        self.net, self.call = net, net.static
-        if mode == "compiled":
-            how: dict[str, Any] = {"mode": "reduce-overhead"} if device.type == "cuda" else {"backend": "aot_eager"}
-            self.call = torch.compile(net.static, fullgraph=True, dynamic=False, **how)
+    def call(self, images: Tensor, archs: list[Arch], plan: tuple[Hashable, Tensor]) -> Tensor:
+        """Logits [n,B,K] of subnets by their plan."""
+        kind, numbers = plan[0], to_device(plan[1], images.device)
+        if self.mode == "eager":
+            logits: Tensor = self.net.static(images, numbers, kind)
+            return logits
+        key = (images.shape, images.stride(), kind)
+        if key not in self.recordings:
+            self.recordings[key] = Recording(self.net, images, numbers, kind)
+        recording, used = self.recordings[key], self.net.used(archs)
+        names = [name for name in recording.places if name in used]
+        result: Tensor = Replay.apply(recording, images, numbers, names, *(self.parameters[name] for name in names))
+        return result
 
 
-def prepare(run: Run, archs: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
+class Recording:
+    """A static pass and its gradients as CUDA graphs, which replay on whatever is copied into their inputs."""
+
+    def __init__(self, net: Any, images: Tensor, numbers: Tensor, kind: Hashable) -> None:
+        self.images, self.numbers = images.clone(), numbers.clone()
+        # Weights of their own in the same memory: what torch remembers of the others, such as the stream that they
+        # were last used on, must not enter a recording.
+        self.net = copy.deepcopy(net)
+        for mine, theirs in zip(self.net.parameters(), net.parameters(), strict=True):
+            mine.data, mine.grad = theirs.data, None
+        self.parameters = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
+        with torch.no_grad():
+            self.slope = torch.ones_like(self.net.static(self.images, self.numbers, kind))
+        #: Where each gradient lies in what `backward` gives: shape, strides, offset.
+        self.places: dict[str, tuple[Any, Any, int]] = {}
+        self.held: object = None
+        """Whose pass was replayed last and has its gradients still to come."""
+
+        def forward() -> Tensor:
+            self.logits: Tensor = self.net.static(self.images, self.numbers, kind)
+            return self.logits.detach()
+
+        warm_up(lambda: (forward(), self.gradients()))
+        del self.logits  # and with it what torch remembers of the stream it was computed on
+        self.forward = Graph(forward)
+        self.backward = Graph(self.gradients, self.forward.pool)
+
+    def gradients(self) -> Tensor:
+        """All gradients of the last pass in one tensor [N], so that one copy takes them."""
+        found = torch.autograd.grad(self.logits, list(self.parameters.values()), self.slope, allow_unused=True)
+        parts, size = [], 0
+        for (name, parameter), gradient in zip(self.parameters.items(), found, strict=True):
+            if gradient is not None:
+                self.places[name] = (parameter.shape, parameter.stride(), size)
+                order = sorted(range(parameter.dim()), key=parameter.stride, reverse=True)  # as it lies in memory
+                parts.append(gradient.permute(order).reshape(-1))
+                size += parameter.numel()
+        return torch.cat(parts)
+
+
+def warm_up(function: Callable[[], Any]) -> None:
+    """Call it a few times on a stream of its own, as CUDA asks before it is recorded."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+class Graph:
+    """What a function does, recorded: a call replays its kernels and overwrites the last call's result."""
+
+    def __init__(self, function: Callable[[], Tensor], pool: Any = None) -> None:
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, pool=pool):
+            self.result = function()
+
+    @property
+    def pool(self) -> Any:
+        """Its memory, for graphs that never run at the same time."""
+        return self.graph.pool()
+
+    def __call__(self) -> Tensor:
+        self.graph.replay()
+        return self.result
+
+
+class Replay(torch.autograd.Function):
+    """A recording among torch's operations. What it gives are copies, so that the next replay changes none."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, recording: Recording, images: Tensor, numbers: Tensor, names: list[str], *weights: Tensor
+    ) -> Tensor:
+        ctx.recording, ctx.images, ctx.numbers, ctx.names = recording, images, numbers, names
+        ctx.weights, ctx.versions = weights, [w._version for w in weights]
+        return Replay.run(ctx).clone()
+
+    @staticmethod
+    def run(ctx: Any) -> Tensor:
+        """Replay the forward pass on the inputs of this one."""
+        recording: Recording = ctx.recording
+        recording.images.copy_(ctx.images)
+        recording.numbers.copy_(ctx.numbers)
+        recording.held = ctx
+        return recording.forward()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        recording: Recording = ctx.recording
+        if recording.held is not ctx:  # another pass came between, or these gradients are asked for again
+            if [w._version for w in ctx.weights] != ctx.versions:
+                raise RuntimeError("The weights have changed since the pass whose gradients are asked for.")
+            Replay.run(ctx)
+        recording.held = None  # the gradients overwrite what they are computed from
+        recording.slope.copy_(slope)
+        flat = recording.backward().clone()
+        return None, None, None, None, *(flat.as_strided(*recording.places[name]) for name in ctx.names)
+
+
+def prepare(run: Run, archs: Any) -> Callable[[Tensor], Tensor] | None:
     """The static pass of these subnets, images [B,C,H,W] -> logits [n,B,K]; None where they are to run as without."""
     mode = run.recipe.engine.static
-    if mode == "off" or not torch.is_grad_enabled() or len(archs) < 2 or not isinstance(archs[0], tuple):
+    if mode == "off" or not torch.is_grad_enabled() or not isinstance(archs[0], tuple):
         return None
-    known = order_of(archs)
-    if known is None:
+    if not hasattr(run.net, "static_plan"):  # a plugin built a net of its own
         return None
     if run.static is None or run.static.net is not run.net:
-        run.static = Static(run.net, mode, run.device)
-    static, (ops, order) = run.static, known
-    return lambda images: static.call(images, order.to(images.device), ops)
+        run.static = Static(run.net, mode)
+    static, plan = run.static, run.net.static_plan(archs)
+    return None if plan is None else lambda images: static.call(images, archs, plan)
 
 
 def forget_unused(run: Run, archs: Any) -> None:
     """After a static pass, take back the gradients, all zero, of what no subnet's output depends on: like everything
     outside the sampled subnets it is not to be updated."""
-    if run.static is None or run.recipe.train.update_scope == "all":
+    if run.static is None or run.static.mode != "eager" or run.recipe.train.update_scope == "all":
         return
     used = run.static.net.used(archs)
-    for name, parameter in run.static.net.named_parameters():
+    for name, parameter in run.static.parameters.items():
         if name not in used:
             parameter.grad = None
 
 
+def replayed(run: Run, forward: Callable[[Tensor], Tensor], like: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function of images without gradients, recorded for images of the shape of `like`, if the recipe says so.
+
+    What it returns is overwritten by its next call.
+    """
+    if run.recipe.engine.static != "recorded":
+        return forward
+    images = like.clone()
+    warm_up(lambda: forward(images))
+    graph = Graph(lambda: forward(images), shared_pool())
+
+    def replay(given: Tensor) -> Tensor:
+        if given.shape != images.shape:
+            return forward(given)
+        images.copy_(given)
+        return graph()
+
+    return replay
+
+
+@lru_cache(maxsize=1)
+def shared_pool() -> Any:
+    """Memory for graphs of which one is gone before the next is made."""
+    return torch.cuda.graph_pool_handle()
+
+
 def refuse(run: Run) -> str | None:
-    """One sentence if the run asks for a static pass that its space does not have."""
+    """One sentence if the run asks for a static pass that its space or its device does not have."""
     mode, space = run.recipe.engine.static, run.recipe.space
     if mode != "off" and not run.space.static:
         return f"engine.static = {mode} needs a supernet with a static pass, and {space}'s has none; use off."
+    if mode == "recorded" and run.device.type != "cuda":
+        return f"engine.static = recorded makes CUDA graphs, and the run is on {run.device.type}; use off or eager."
     return None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from nasbench_cells.darts import AVG_POOL, MAX_POOL, OPERATIONS, SKIP
+from nasbench_cells.operations import padded_average
 from torch import Tensor, nn
 
 from nasbench_mgdarts.estimator import discretize
@@ -224,10 +225,12 @@ class Plain(nn.Module):
         super().__init__()
         self.op, self.stride = op, stride
         self.norm = nn.BatchNorm2d(width) if final and op != SKIP else None
+        if op == AVG_POOL:
+            self.average = padded_average(stride)
 
     def forward(self, x: Tensor, thresholds: Thresholds, scale: Tensor | None) -> Tensor:
         if self.op == AVG_POOL:
-            x = F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
+            x = self.average(x)
         elif self.op == MAX_POOL:
             x = F.max_pool2d(x, 3, self.stride, 1)
         if self.norm is not None:

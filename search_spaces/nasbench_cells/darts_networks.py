@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nasbench import BadInput
 from nasbench_cells.darts import AVG_POOL, MAX_POOL, NODES, NONE, OPERATIONS, SKIP, Place, Structure
+from nasbench_cells.operations import padded_average
 
 if TYPE_CHECKING:
     from nasbench import Arch
@@ -50,7 +51,7 @@ def operation(op: int, norm: Norm, channels: int, stride: int) -> nn.Module:
     if op == MAX_POOL:
         return nn.MaxPool2d(3, stride, 1)
     if op == AVG_POOL:
-        return nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+        return padded_average(stride)
     kernel, point = int(OPERATIONS[op][-1]), (1, 1, 1)
     if OPERATIONS[op].startswith("dil"):
         return conv_norm(norm, channels, channels, (kernel, stride, 2), point)

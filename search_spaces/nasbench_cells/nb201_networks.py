@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench_cells.nb201 import CONV1, CONV3, EDGES, NONE, POOL, SKIP
-from nasbench_cells.nb201_static import static_pass
+from nasbench_cells.nb201_static import Kind, plan, static_pass
 from nasbench_cells.operations import average_pool, batch_norm, relu_conv_norm
 
 if TYPE_CHECKING:
@@ -151,24 +151,29 @@ class Supernet(nn.Module):
                     x = cast(Cell, cell).mix(x, arch)
         return cast(Tensor, self.head(F.relu(batch_norm(x)).mean((2, 3))))
 
-    def static(self, images: Tensor, order: Tensor, ops: tuple[tuple[int, ...], ...]) -> Tensor:
-        """Logits [n,B,K] of n subnets that run each operation once (see `nb201_static.static_pass`)."""
-        return static_pass(self, images, order, ops)
+    def static_plan(self, archs: list[Arch]) -> tuple[Kind, Tensor] | None:
+        """The kind of these subnets and what tells those of a kind apart, int64 [L] (see `nb201_static.plan`)."""
+        return plan(archs)
 
-    def used(self, archs: list[Arch]) -> set[str]:
+    def static(self, images: Tensor, numbers: Tensor, kind: Kind) -> Tensor:
+        """Logits [n,B,K] of n subnets, by the same kernels for all of a kind."""
+        return static_pass(self, images, numbers, kind)
+
+    def used(self, archs: list[Arch]) -> frozenset[str]:
         """Names of the parameters that the output of one of these subnets depends on."""
-        kernels = {
-            f"edges.{step.edge}.conv{'1x1' if step.op == CONV1 else '3x3'}.weight"
-            for arch in archs
-            for step in live_steps(arch)
-            if step.op in (CONV1, CONV3)
-        }
+        return self._used(
+            frozenset((s.edge, s.op) for arch in archs for s in live_steps(arch) if s.op in (CONV1, CONV3))
+        )
+
+    @lru_cache(maxsize=20_000)  # noqa: B019 - a network is held as long as its run, and sixty names are put together
+    def _used(self, convolutions: frozenset[tuple[int, int]]) -> frozenset[str]:
+        kernels = [f"edges.{edge}.conv{'1x1' if op == CONV1 else '3x3'}.weight" for edge, op in convolutions]
         places = [
             f"groups.{i}.{j}" for i, cells in enumerate(self.groups) for j in range(len(cast(nn.ModuleList, cells)))
         ]
         fixed = {"stem.weight", "head.weight", "head.bias"}
         fixed |= {f"reductions.{i}.{name}.weight" for i in (0, 1) for name in ("conv_a", "conv_b", "shortcut")}
-        return fixed | {f"{place}.{kernel}" for place in places for kernel in kernels}
+        return frozenset(fixed | {f"{place}.{kernel}" for place in places for kernel in kernels})
 
 
 # ---------------------------------------------------------------------- one architecture alone

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import has_torch_function
 
 
@@ -43,6 +43,14 @@ def relu(x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or x.dtype != torch.bfloat16:
         return F.relu(x)
     return x.view(torch.int16).clamp_min(0).view(torch.bfloat16)
+
+
+def padded_average(stride: int) -> nn.AvgPool2d:
+    """torch's 3x3 average pooling, the padding not counted. On CUDA it is given contiguous images: in channels_last the
+    gradient is wrong where there is padding (pytorch issue 188344; 2.11 still has it)."""
+    pool = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+    pool.register_forward_pre_hook(lambda _, inputs: tuple(x.contiguous() if x.is_cuda else x for x in inputs))
+    return pool
 
 
 class AveragePool(torch.autograd.Function):

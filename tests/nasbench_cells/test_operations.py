@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nasbench_cells.operations import average_pool, batch_norm, is_narrow, relu, relu_conv_norm
+from nasbench_cells.operations import average_pool, batch_norm, is_narrow, padded_average, relu, relu_conv_norm
 from torch import Tensor
 
 layouts = st.sampled_from([torch.contiguous_format, torch.channels_last])
@@ -100,3 +100,20 @@ def test_relu_of_bits_is_relu() -> None:
     with torch.no_grad():
         assert relu(x).equal(F.relu(x))
     assert len(x) == 2**16 - 2 * 127
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pooling_on_a_gpu_has_the_gradient_of_a_cpu(layout: Any, stride: int) -> None:
+    """torch's own does not in channels_last where there is padding."""
+    pools = [padded_average(stride), average_pool] if stride == 1 else [padded_average(stride)]
+    for pool in pools:
+        here, there = noise((2, 4, 8, 8), layout).requires_grad_(), noise((2, 4, 8, 8), layout).cuda().requires_grad_()
+        a, b = pool(here), pool(there)
+        gradient = noise(tuple(a.shape), layout, seed=1)
+        a.backward(gradient)
+        b.backward(gradient.cuda())
+        assert here.grad is not None
+        assert there.grad is not None
+        torch.testing.assert_close(there.grad.cpu(), here.grad, rtol=1e-10, atol=1e-10)

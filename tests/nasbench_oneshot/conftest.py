@@ -145,6 +145,7 @@ def train(tmp_path: Path) -> Train:
         space: str = "tiny",
         *,
         seed: int = 0,
+        device: str = "cpu",
         force: Callable[[Run, list[Arch]], list[Arch]] | None = None,
         **sets: dict[str, Any],
     ) -> Trained:
@@ -152,7 +153,7 @@ def train(tmp_path: Path) -> Train:
         sets["engine"] = {"precision": "float64", **sets.get("engine", {})}
         # Nothing is ranked here: nb201 does without a table.
         target = "digits" if space == "tiny" else "cifar10"
-        recipe = resolve(method, space, preset="test", target=target, seed=seed, sets=sets)
+        recipe = resolve(method, space, preset="test", target=target, seed=seed, device=device, sets=sets)
         watch = Watch(force)
         run, _ = prepare(recipe, tmp_path / "runs", [watch, watch.inside])
         run.hook.train(run=run)
