@@ -142,7 +142,7 @@ class Defaults(Plugin):
         right = torch.zeros(len(archs), dtype=torch.int64, device=run.device)
         with torch.inference_mode():
             batches = run.data.batches("valid", run.recipe.score.batch_size)
-            subnets = static.replayed(run, batch_norm.subnets(run, archs), batches[0].images)
+            subnets = static.replayed(run, batch_norm.subnets(run, archs), batches)
             for batch in batches:
                 right += (subnets(batch.images).argmax(-1) == batch.labels).sum(1)
         return [100 * count / len(run.data.valid) for count in right.tolist()]

@@ -20,8 +20,13 @@ from torch.autograd.function import once_differentiable
 from nasbench.data import to_device
 
 if TYPE_CHECKING:
+    from nasbench.data import Batch
     from nasbench.running import Run
     from nasbench.space import Arch
+
+
+#: Recording a pass takes as long as a few of them.
+WORTH_RECORDING = 5
 
 
 class Static:
@@ -173,14 +178,12 @@ def forget_unused(run: Run, archs: Any) -> None:
             parameter.grad = None
 
 
-def replayed(run: Run, forward: Callable[[Tensor], Tensor], like: Tensor) -> Callable[[Tensor], Tensor]:
-    """A function of images without gradients, recorded for images of the shape of `like`, if the recipe says so.
-
-    What it returns is overwritten by its next call.
-    """
-    if run.recipe.engine.static != "recorded":
+def replayed(run: Run, forward: Callable[[Tensor], Tensor], batches: list[Batch]) -> Callable[[Tensor], Tensor]:
+    """A function of images without gradients, recorded for images of the first batch's shape, if the recipe says so
+    and there are enough batches for it; what it returns is overwritten by its next call."""
+    if run.recipe.engine.static != "recorded" or len(batches) < WORTH_RECORDING:
         return forward
-    images = like.clone()
+    images = batches[0].images.clone()
     warm_up(lambda: forward(images))
     graph = Graph(lambda: forward(images), shared_pool())
 

@@ -72,10 +72,11 @@ def test_a_recorded_pass_trains_and_scores_the_same_supernet(
     train: Train, device: str, method: str, layout: str
 ) -> None:
     """Also with a smaller last batch in each epoch, which is recorded too."""
-    engine, data = {"memory_format": layout}, {"train_images": 50}
-    plain = train(method, "nb201", device=device, engine=engine, data=data)
-    other = train(method, "nb201", device=device, engine={**engine, "static": "recorded"}, data=data)
+    engine, sets = {"memory_format": layout}, {"data": {"train_images": 50}, "score": {"batch_size": 3}}
+    plain = train(method, "nb201", device=device, engine=engine, **sets)
+    other = train(method, "nb201", device=device, engine={**engine, "static": "recorded"}, **sets)
     assert_same(plain, other)
+    assert len(other.run.data.batches("valid", 3)) > static.WORTH_RECORDING
     assert other.run.static is not None
     assert len({key[0] for key in other.run.static.recordings}) == 2
     for each in (plain, other):
