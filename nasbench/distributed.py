@@ -48,13 +48,13 @@ def processes() -> int:
 
 
 def start(device: torch.device) -> None:
-    """Meet the other processes, once: over NCCL on GPUs, else over gloo."""
+    """Choose the GPU, and meet the other processes, once: over NCCL on GPUs, else over gloo."""
     import torch
     import torch.distributed as dist
 
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)  # streams, graphs and generators are the current device's
     if processes() > 1 and not dist.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
 

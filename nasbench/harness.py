@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
-import os
 import platform
 import shutil
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from nasbench.data import Data, load_images
 from nasbench.distributed import processes, rank, start, together
 from nasbench.errors import BadInput
 from nasbench.files import drop_half_written, dump_json, lock, write_atomic
-from nasbench.machine import cpu_name, keep_freed_memory, peak_memory, resolve_engine
+from nasbench.machine import cpu_name, keep_freed_memory, peak_memory, repeat_results, resolve_engine
 from nasbench.networks import save_files
 from nasbench.plugins import build, load
 from nasbench.recipe import Recipe
@@ -40,6 +39,8 @@ def prepare(recipe: Recipe, runs: Path, observers: Sequence[Any] = (), kind: typ
     torch.set_num_threads(recipe.engine.threads or 1)
     keep_freed_memory()
     start(torch.device(recipe.device))
+    if recipe.device.startswith("cuda"):
+        repeat_results()
     images = load_images(recipe.dataset)
     data = Data(images, recipe.data, torch.device(recipe.device), recipe.engine.memory_format == "channels_last")
     options = {**recipe.options[recipe.space], "classes": data.classes, "image": list(data.image)}
@@ -93,10 +94,6 @@ def execute(
 def _execute(run: Run, key: str) -> dict[str, Any]:
     if run.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(run.device)
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # It would write every new tensor once more, so that reading what was never written shows.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     run.hook.run_started(run=run)
     choices: list[Choice] = run.hook.search(run=run)
     metrics = [m for answer in run.hook.evaluate(run=run, choices=choices) for m in answer]

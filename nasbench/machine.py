@@ -84,6 +84,14 @@ def keep_freed_memory() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
+def repeat_results() -> None:
+    """Ask torch for kernels on CUDA that give the same numbers each time, as far as it has them."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # It would write every new tensor once more, so that reading what was never written shows.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 def peak_memory(device: torch.device) -> int:
     """Bytes: on CUDA the allocator's maximum, else the most the process has held."""
     if device.type == "cuda":

@@ -205,7 +205,7 @@ class Run:
             self._seed_globally(-1)
             result = work()
             same(self.net)
-            self.optimizer, self._tracked = None, {}  # they end with their stage
+            self.optimizer, self.static, self._tracked = None, None, {}  # they end with their stage
             store.write("done", {"result": result, **self._snapshot()})
             return result
         finally:

@@ -1,9 +1,10 @@
 """`engine.static`: the subnets of a step as one pass that never changes, which a GPU records once and replays.
 
 A supernet offers it as `static(images [B,C,H,W], numbers int64 [L], kind) -> logits [n,B,K]`: the same kernels in the
-same order for all subnets of a kind. `static_plan(archs)` gives the kind, anything hashable, and the numbers that tell
-its members apart, an input like the images; or None for subnets that have no such pass. `used(archs)` names the
-parameters that an output depends on.
+same order for all subnets of a kind, with nothing that the host has to wait for. `static_plan(archs)` gives the kind,
+anything hashable, and the numbers that tell its members apart, an input like the images; or None for subnets that have
+no such pass. `used(archs)` names the parameters that an output depends on. What is recorded is a copy of the net with
+the same weights: averages that it keeps, or hooks, do not reach the net itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nasbench.data import to_device
+from nasbench.distributed import processes
 
 if TYPE_CHECKING:
     from nasbench.data import Batch
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
     from nasbench.space import Arch
 
 
-#: Recording a pass takes as long as a few of them.
+#: Batches from which on scoring is recorded: it takes two passes and some waiting to record one.
 WORTH_RECORDING = 5
+#: Passes recorded for a net, each of which keeps its activations; others run as without.
+MOST_RECORDINGS = 16
 
 
 class Static:
@@ -45,6 +49,9 @@ class Static:
             return logits
         key = (images.shape, images.stride(), kind)
         if key not in self.recordings:
+            if len(self.recordings) == MOST_RECORDINGS:
+                plain: Tensor = self.net(images, archs)
+                return plain
             self.recordings[key] = Recording(self.net, images, numbers, kind)
         recording, used = self.recordings[key], self.net.used(archs)
         names = [name for name in recording.places if name in used]
@@ -61,11 +68,11 @@ class Recording:
         # were last used on, must not enter a recording.
         self.net = copy.deepcopy(net)
         for mine, theirs in zip(self.net.parameters(), net.parameters(), strict=True):
-            mine.data, mine.grad = theirs.data, None
+            mine.data = theirs.data
         self.parameters = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
         with torch.no_grad():
             self.slope = torch.ones_like(self.net.static(self.images, self.numbers, kind))
-        #: Where each gradient lies in what `backward` gives: shape, strides, offset.
+        #: Where each gradient lies in what `gradients` gives: shape, strides, offset.
         self.places: dict[str, tuple[Any, Any, int]] = {}
         self.held: object = None
         """Whose pass was replayed last and has its gradients still to come."""
@@ -76,12 +83,13 @@ class Recording:
 
         warm_up(lambda: (forward(), self.gradients()))
         del self.logits  # and with it what torch remembers of the stream it was computed on
-        self.forward = Graph(forward)
-        self.backward = Graph(self.gradients, self.forward.pool)
+        self.forward_graph = Graph(forward)
+        self.backward_graph = Graph(self.gradients, pool=self.forward_graph.pool)
 
     def gradients(self) -> Tensor:
         """All gradients of the last pass in one tensor [N], so that one copy takes them."""
-        found = torch.autograd.grad(self.logits, list(self.parameters.values()), self.slope, allow_unused=True)
+        with torch.autocast(self.images.device.type, enabled=False):  # as backward passes run
+            found = torch.autograd.grad(self.logits, list(self.parameters.values()), self.slope, allow_unused=True)
         parts, size = [], 0
         for (name, parameter), gradient in zip(self.parameters.items(), found, strict=True):
             if gradient is not None:
@@ -94,7 +102,7 @@ class Recording:
 
 def warm_up(function: Callable[[], Any]) -> None:
     """Call it a few times on a stream of its own, as CUDA asks before it is recorded."""
-    stream = torch.cuda.Stream()
+    stream = stream_for("warm-up")
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
@@ -102,12 +110,22 @@ def warm_up(function: Callable[[], Any]) -> None:
     torch.cuda.current_stream().wait_stream(stream)
 
 
-class Graph:
-    """What a function does, recorded: a call replays its kernels and overwrites the last call's result."""
+@lru_cache
+def stream_for(purpose: str) -> Any:
+    """A stream for each purpose: on every new one torch would set memory aside for matrix products."""
+    return torch.cuda.Stream()
 
-    def __init__(self, function: Callable[[], Tensor], pool: Any = None) -> None:
+
+class Graph:
+    """What a function does, recorded: a call replays its kernels and overwrites the last call's result.
+
+    Graphs of unlike lives are recorded on streams of their own, since the end of one takes away the memory for matrix
+    products that the others of its stream use.
+    """
+
+    def __init__(self, function: Callable[[], Tensor], *, pool: Any = None, purpose: str = "training") -> None:
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool):
+        with torch.cuda.graph(self.graph, pool=pool, stream=stream_for(purpose)):
             self.result = function()
 
     @property
@@ -138,19 +156,19 @@ class Replay(torch.autograd.Function):
         recording.images.copy_(ctx.images)
         recording.numbers.copy_(ctx.numbers)
         recording.held = ctx
-        return recording.forward()
+        return recording.forward_graph()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> Any:
         recording: Recording = ctx.recording
+        if [w._version for w in ctx.weights] != ctx.versions:
+            raise RuntimeError("The weights have changed since the pass whose gradients are asked for.")
         if recording.held is not ctx:  # another pass came between, or these gradients are asked for again
-            if [w._version for w in ctx.weights] != ctx.versions:
-                raise RuntimeError("The weights have changed since the pass whose gradients are asked for.")
             Replay.run(ctx)
         recording.held = None  # the gradients overwrite what they are computed from
         recording.slope.copy_(slope)
-        flat = recording.backward().clone()
+        flat = recording.backward_graph().clone()
         return None, None, None, None, *(flat.as_strided(*recording.places[name]) for name in ctx.names)
 
 
@@ -181,11 +199,12 @@ def forget_unused(run: Run, archs: Any) -> None:
 def replayed(run: Run, forward: Callable[[Tensor], Tensor], batches: list[Batch]) -> Callable[[Tensor], Tensor]:
     """A function of images without gradients, recorded for images of the first batch's shape, if the recipe says so
     and there are enough batches for it; what it returns is overwritten by its next call."""
-    if run.recipe.engine.static != "recorded" or len(batches) < WORTH_RECORDING:
+    recorded = run.recipe.engine.static == "recorded" and hasattr(run.net, "static_plan")
+    if not recorded or len(batches) < WORTH_RECORDING:
         return forward
     images = batches[0].images.clone()
     warm_up(lambda: forward(images))
-    graph = Graph(lambda: forward(images), shared_pool())
+    graph = Graph(lambda: forward(images), purpose="scoring")
 
     def replay(given: Tensor) -> Tensor:
         if given.shape != images.shape:
@@ -196,12 +215,6 @@ def replayed(run: Run, forward: Callable[[Tensor], Tensor], batches: list[Batch]
     return replay
 
 
-@lru_cache(maxsize=1)
-def shared_pool() -> Any:
-    """Memory for graphs of which one is gone before the next is made."""
-    return torch.cuda.graph_pool_handle()
-
-
 def refuse(run: Run) -> str | None:
     """One sentence if the run asks for a static pass that its space or its device does not have."""
     mode, space = run.recipe.engine.static, run.recipe.space
@@ -209,4 +222,6 @@ def refuse(run: Run) -> str | None:
         return f"engine.static = {mode} needs a supernet with a static pass, and {space}'s has none; use off."
     if mode == "recorded" and run.device.type != "cuda":
         return f"engine.static = recorded makes CUDA graphs, and the run is on {run.device.type}; use off or eager."
+    if mode == "recorded" and processes() > 1:
+        return f"engine.static = recorded is for one process, and there are {processes()}; use off."
     return None

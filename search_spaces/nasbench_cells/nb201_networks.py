@@ -161,19 +161,17 @@ class Supernet(nn.Module):
 
     def used(self, archs: list[Arch]) -> frozenset[str]:
         """Names of the parameters that the output of one of these subnets depends on."""
-        return self._used(
-            frozenset((s.edge, s.op) for arch in archs for s in live_steps(arch) if s.op in (CONV1, CONV3))
-        )
+        convolutions = frozenset((s.edge, s.op) for arch in archs for s in live_steps(arch) if s.op in (CONV1, CONV3))
+        return used_parameters(len(cast(nn.ModuleList, self.groups[0])), convolutions)
 
-    @lru_cache(maxsize=20_000)  # noqa: B019 - a network is held as long as its run, and sixty names are put together
-    def _used(self, convolutions: frozenset[tuple[int, int]]) -> frozenset[str]:
-        kernels = [f"edges.{edge}.conv{'1x1' if op == CONV1 else '3x3'}.weight" for edge, op in convolutions]
-        places = [
-            f"groups.{i}.{j}" for i, cells in enumerate(self.groups) for j in range(len(cast(nn.ModuleList, cells)))
-        ]
-        fixed = {"stem.weight", "head.weight", "head.bias"}
-        fixed |= {f"reductions.{i}.{name}.weight" for i in (0, 1) for name in ("conv_a", "conv_b", "shortcut")}
-        return frozenset(fixed | {f"{place}.{kernel}" for place in places for kernel in kernels})
+
+@lru_cache(maxsize=20_000)
+def used_parameters(cells: int, convolutions: frozenset[tuple[int, int]]) -> frozenset[str]:
+    """Names of the parameters of these (edge, operation) in three groups of cells, and of all that lies outside."""
+    kernels = [f"edges.{edge}.conv{'1x1' if op == CONV1 else '3x3'}.weight" for edge, op in convolutions]
+    fixed = {"stem.weight", "head.weight", "head.bias"}
+    fixed |= {f"reductions.{i}.{name}.weight" for i in (0, 1) for name in ("conv_a", "conv_b", "shortcut")}
+    return frozenset(fixed | {f"groups.{i}.{j}.{k}" for i in range(3) for j in range(cells) for k in kernels})
 
 
 # ---------------------------------------------------------------------- one architecture alone

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from nasbench_cells.nb201 import CONV1, CONV3, EDGES, NONE, POOL, SKIP
 from nasbench_cells.operations import average_pool, batch_norm
@@ -127,7 +128,7 @@ def choose(cells: list[Cell], nodes: list[Node], kind: Kind, dtype: torch.dtype)
     found = []
     for node, edges in zip(nodes, LEAVING, strict=True):
         each = [
-            both[:, e].index_select(1, node.kernel[j : j + 1]).expand(-1, kind.n, -1, -1, -1, -1)
+            torch.where(node.kernel[j] == 1, both[:, e, 1:], both[:, e, :1]).expand(-1, kind.n, -1, -1, -1, -1)
             if kind.shared[e]
             else both[:, e]
             for j, e in enumerate(edges)
@@ -161,6 +162,7 @@ class Take(torch.autograd.Function):
         return pick([x], take[None])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> Any:
         return pick([slope], ctx.back), None, None
 
@@ -175,6 +177,7 @@ class Give(torch.autograd.Function):
         return tuple(pick([places, x, pooled], edge[None]) for edge in node.give)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         node: Node = ctx.node
         return *(pick(slopes, table) for table in (node.place_back[None], node.skip_back, node.pool_back)), None

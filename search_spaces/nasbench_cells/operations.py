@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -82,7 +82,7 @@ def inverse_count_like(x: Tensor) -> Tensor:
     return inverse_count(x.shape[1:] if by_channels else x.shape[2:], x.dtype, x.device)
 
 
-@lru_cache(maxsize=64)
+@cache  # never given up: a recorded pass reads where it lies
 def inverse_count(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The factor for images of shape [C,H,W] in channels_last, or of [H,W] in any layout.
 

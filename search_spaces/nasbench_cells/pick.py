@@ -17,9 +17,10 @@ def pick(sources: Sequence[Tensor], table: Tensor) -> Tensor:
     The rows of the (at most three) sources are numbered one source after the other; the number after the last stands
     for zeros.
     """
-    if sources[0].is_cuda and find_spec("triton"):
-        return _on_gpu(sources, table)
     first = sources[0]
+    largest = max(table.shape[1], *(s.shape[3] for s in sources)) * first[..., 0, :].numel()
+    if first.is_cuda and largest < 2**31 and find_spec("triton"):  # it counts in int32
+        return _on_gpu(sources, table)
     rows = torch.cat([*sources, first.new_zeros(*first.shape[:3], 1, first.shape[4])], 3)
     result = rows.index_select(3, table[0])
     for numbers in table[1:]:
@@ -28,8 +29,8 @@ def pick(sources: Sequence[Tensor], table: Tensor) -> Tensor:
 
 
 def _on_gpu(sources: Sequence[Tensor], table: Tensor) -> Tensor:
-    """One kernel that reads and writes each number once: on an H200 torch's cat, index_select and sums took 8 ms of a
-    FairNAS iteration's 20 more than it."""
+    """One kernel that reads and writes each number once, where cat, index_select and sums pass over them several times
+    (docs/performance.md)."""
     first, (terms, rows) = sources[0], table.shape
     *images, channels = *first.shape[:3], first.shape[4]
     result = first.new_empty(*images, rows, channels)

@@ -16,17 +16,26 @@ from tests.nasbench_oneshot.conftest import Train, Trained
 METHODS = ("spos", "fairnas", "fairnas+calr+ms")
 
 
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[static.Static]:
+    """The static passes that runs have made; a run drops its own when its stage ends."""
+    all_: list[static.Static] = []
+    usual = static.Static
+    monkeypatch.setattr(static, "Static", lambda *args: all_.append(usual(*args)) or all_[-1])
+    return all_
+
+
 def assert_same(plain: Trained, other: Trained) -> None:
     """The same subnets, gradients of the same parameters, and the same weights in the end."""
-    assert other.run.static is not None
     assert [s.archs for s in plain.steps] == [s.archs for s in other.steps]
     assert all(a.grads.keys() == b.grads.keys() for a, b in zip(plain.steps, other.steps, strict=True))
     assert all(torch.allclose(w, other.weights[n], rtol=1e-10, atol=1e-10) for n, w in plain.weights.items())
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_static_pass_trains_the_same_supernet(train: Train, method: str) -> None:
+def test_a_static_pass_trains_the_same_supernet(train: Train, made: list[static.Static], method: str) -> None:
     assert_same(train(method, "nb201"), train(method, "nb201", engine={"static": "eager"}))
+    assert len(made) == 1
 
 
 def test_a_space_without_a_static_pass_refuses(train: Train) -> None:
@@ -46,10 +55,12 @@ class Again:
 
     pool = None
 
-    def __init__(self, function: Callable[[], torch.Tensor], pool: None = None) -> None:
+    def __init__(self, function: Callable[[], torch.Tensor], pool: None = None, purpose: str = "") -> None:
         self.function, self.grad, self.result = function, torch.is_grad_enabled(), function().clone()
+        self.calls = 0
 
     def __call__(self) -> torch.Tensor:
+        self.calls += 1
         with torch.set_grad_enabled(self.grad):
             result = self.function()
         return self.result.copy_(result)
@@ -60,7 +71,6 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """Where recordings are made; on a CPU all but the graphs themselves is exercised."""
     if request.param == "cpu":
         monkeypatch.setattr(static, "Graph", Again)
-        monkeypatch.setattr(static, "shared_pool", lambda: None)
         monkeypatch.setattr(static, "warm_up", lambda function: function())
         monkeypatch.setattr(static, "refuse", lambda run: None)
     return str(request.param)
@@ -69,16 +79,18 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_recorded_pass_trains_and_scores_the_same_supernet(
-    train: Train, device: str, method: str, layout: str
+    train: Train, device: str, made: list[static.Static], method: str, layout: str
 ) -> None:
     """Also with a smaller last batch in each epoch, which is recorded too."""
     engine, sets = {"memory_format": layout}, {"data": {"train_images": 50}, "score": {"batch_size": 3}}
     plain = train(method, "nb201", device=device, engine=engine, **sets)
     other = train(method, "nb201", device=device, engine={**engine, "static": "recorded"}, **sets)
     assert_same(plain, other)
+    (passes,) = made
+    assert len({key[0] for key in passes.recordings}) == 2
+    for recording in passes.recordings.values():  # each pass once forward, once backward
+        assert device == "cuda" or recording.forward_graph.calls == recording.backward_graph.calls > 0
     assert len(other.run.data.batches("valid", 3)) > static.WORTH_RECORDING
-    assert other.run.static is not None
-    assert len({key[0] for key in other.run.static.recordings}) == 2
     for each in (plain, other):
         score_subset(each.run)
     assert plain.run.scores == other.run.scores
@@ -93,10 +105,30 @@ def test_gradients_may_come_late_and_twice(train: Train, device: str) -> None:
     found = [torch.autograd.grad(loss, weight, retain_graph=True)[0] for loss in (*losses, losses[0])]
     plain = [torch.autograd.grad(run.net(each.double(), archs).square().sum(), weight)[0] for each in images]
     assert all(torch.allclose(a, b, rtol=1e-10) for a, b in zip(found, [*plain, plain[0]], strict=True))
+    last = run.forward(images[0], archs).sum()
     with torch.no_grad():
         weight.add_(1)
-    with pytest.raises(RuntimeError, match="weights have changed"):
-        losses[0].backward()
+    for loss in (last, losses[0]):
+        with pytest.raises(RuntimeError, match="weights have changed"):
+            loss.backward()
+
+
+def test_a_recorded_pass_is_the_static_one_in_bfloat16(train: Train, device: str) -> None:
+    """What a GPU runs by default; the same kernels, so the same numbers."""
+    engine = {"precision": "bfloat16", "memory_format": "channels_last"}
+    ends = [train("fairnas", "nb201", device=device, engine={**engine, "static": m}) for m in ("eager", "recorded")]
+    assert [s.grads.keys() for s in ends[0].steps] == [s.grads.keys() for s in ends[1].steps]
+    assert all(torch.allclose(w, ends[1].weights[n], rtol=1e-4, atol=1e-6) for n, w in ends[0].weights.items())
+
+
+def test_no_more_is_recorded_than_memory_is_kept_for(
+    train: Train, device: str, made: list[static.Static], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(static, "MOST_RECORDINGS", 1)
+    sets = {"data": {"train_images": 50}}  # whose last batch is smaller
+    plain = train("spos", "nb201", device=device, **sets)
+    assert_same(plain, train("spos", "nb201", device=device, engine={"static": "recorded"}, **sets))
+    assert len(made[0].recordings) == 1
 
 
 def test_auto_is_off_on_a_cpu() -> None:
