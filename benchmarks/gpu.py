@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from nasbench import Run, hookimpl
+from nasbench.data import load_images
 from nasbench.harness import prepare
 from nasbench.recipe import resolve
 
@@ -73,7 +74,8 @@ def measured(method: str, mode: str, args: argparse.Namespace, runs: Path) -> di
     run.hook.score(run=run, archs=archs[together : 2 * together])
     wait(run.device)
     scoring = (time.perf_counter() - began) / together * len(archs)
-    whole, images = resolved["whole"].train.epochs, 25_000
+    whole = resolved["whole"].train.epochs
+    images = int(len(load_images(args.dataset).splits["train"]) * (1 - resolved["whole"].data.valid_share))
     steps = -(-images // run.recipe.train.batch_size) * whole
     once = max(0.0, each[0] - step * run.steps_per_epoch)
     return {

@@ -89,7 +89,6 @@ class Defaults(Plugin):
         losses = run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs)
         weights = optimizers.loss_weights(run, rates, inside)
         torch.dot(losses, to_device(torch.tensor(weights, dtype=losses.dtype), run.device)).backward()
-        static.forget_unused(run, archs)
         mean_rate = place_rates(run, rates, inside)
         run.hook.update(run=run, archs=archs)
         run.info = {"loss": losses.detach().mean(), "lr": mean_rate}

@@ -116,11 +116,10 @@ class EngineSettings(Settings):
     """auto: channels_last with bfloat16, else contiguous."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null takes every core this process may use."""
-    static: Literal["auto", "off", "eager", "recorded"] = Field("off", json_schema_extra=LATER)
-    """Whether a step's subnets are one pass that is the same whatever they are. Recorded, it is replayed as CUDA
-    graphs, and so is scoring where it takes several batches; eager is that pass without, for comparison. Mixtures, and
-    subnets of which a few share an operation, run as with off. auto: recorded in a single process on a GPU where the
-    space has such a pass, else off."""
+    static: Literal["auto", "off", "recorded"] = Field("off", json_schema_extra=LATER)
+    """Whether a step's subnets are one pass that is the same whatever they are, replayed as CUDA graphs; scoring is
+    recorded too, where it takes several batches. Mixtures, and subnets of which a few share an operation, run as with
+    off. auto: recorded in a single process on a GPU where the space has such a pass, else off."""
     checkpoint_seconds: float = Field(30.0, ge=0)
     """Seconds between checkpoints of a running stage."""
     processes: int = Field(1, ge=1, json_schema_extra=LATER)

@@ -34,19 +34,16 @@ MOST_RECORDINGS = 16
 
 
 class Static:
-    """A supernet's static pass: as it is, or recorded for each shape of images and each kind of subnets."""
+    """A supernet's static passes, recorded for each shape of images and each kind of subnets."""
 
-    def __init__(self, net: Any, mode: str) -> None:
-        self.net, self.mode = net, mode
+    def __init__(self, net: Any) -> None:
+        self.net = net
         self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
         self.recordings: dict[Any, Recording] = {}
 
     def call(self, images: Tensor, archs: list[Arch], plan: tuple[Hashable, Tensor]) -> Tensor:
         """Logits [n,B,K] of subnets by their plan."""
         kind, numbers = plan[0], to_device(plan[1], images.device)
-        if self.mode == "eager":
-            logits: Tensor = self.net.static(images, numbers, kind)
-            return logits
         key = (images.shape, images.stride(), kind)
         if key not in self.recordings:
             if len(self.recordings) == MOST_RECORDINGS:
@@ -172,35 +169,25 @@ class Replay(torch.autograd.Function):
         return None, None, None, None, *(flat.as_strided(*recording.places[name]) for name in ctx.names)
 
 
+def recorded(run: Run) -> bool:
+    """Whether the run asks for recordings and its net, which a plugin may have built, has static passes."""
+    return run.recipe.engine.static == "recorded" and hasattr(run.net, "static_plan")
+
+
 def prepare(run: Run, archs: Any) -> Callable[[Tensor], Tensor] | None:
     """The static pass of these subnets, images [B,C,H,W] -> logits [n,B,K]; None where they are to run as without."""
-    mode = run.recipe.engine.static
-    if mode == "off" or not torch.is_grad_enabled() or not isinstance(archs[0], tuple):
-        return None
-    if not hasattr(run.net, "static_plan"):  # a plugin built a net of its own
+    if not recorded(run) or not torch.is_grad_enabled() or not isinstance(archs[0], tuple):
         return None
     if run.static is None or run.static.net is not run.net:
-        run.static = Static(run.net, mode)
+        run.static = Static(run.net)
     static, plan = run.static, run.net.static_plan(archs)
     return None if plan is None else lambda images: static.call(images, archs, plan)
-
-
-def forget_unused(run: Run, archs: Any) -> None:
-    """After a static pass, take back the gradients, all zero, of what no subnet's output depends on: like everything
-    outside the sampled subnets it is not to be updated."""
-    if run.static is None or run.static.mode != "eager" or run.recipe.train.update_scope == "all":
-        return
-    used = run.static.net.used(archs)
-    for name, parameter in run.static.parameters.items():
-        if name not in used:
-            parameter.grad = None
 
 
 def replayed(run: Run, forward: Callable[[Tensor], Tensor], batches: list[Batch]) -> Callable[[Tensor], Tensor]:
     """A function of images without gradients, recorded for images of the first batch's shape, if the recipe says so
     and there are enough batches for it; what it returns is overwritten by its next call."""
-    recorded = run.recipe.engine.static == "recorded" and hasattr(run.net, "static_plan")
-    if not recorded or len(batches) < WORTH_RECORDING:
+    if not recorded(run) or len(batches) < WORTH_RECORDING:
         return forward
     images = batches[0].images.clone()
     warm_up(lambda: forward(images))
@@ -217,11 +204,14 @@ def replayed(run: Run, forward: Callable[[Tensor], Tensor], batches: list[Batch]
 
 def refuse(run: Run) -> str | None:
     """One sentence if the run asks for a static pass that its space or its device does not have."""
-    mode, space = run.recipe.engine.static, run.recipe.space
-    if mode != "off" and not run.space.static:
-        return f"engine.static = {mode} needs a supernet with a static pass, and {space}'s has none; use off."
-    if mode == "recorded" and run.device.type != "cuda":
-        return f"engine.static = recorded makes CUDA graphs, and the run is on {run.device.type}; use off or eager."
-    if mode == "recorded" and processes() > 1:
+    if run.recipe.engine.static != "recorded":
+        return None
+    if not run.space.static:
+        return (
+            f"engine.static = recorded needs a supernet with a static pass, and {run.recipe.space}'s has none; use off."
+        )
+    if run.device.type != "cuda":
+        return f"engine.static = recorded makes CUDA graphs, and the run is on {run.device.type}; use off."
+    if processes() > 1:
         return f"engine.static = recorded is for one process, and there are {processes()}; use off."
     return None

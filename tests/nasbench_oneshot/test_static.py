@@ -32,22 +32,16 @@ def assert_same(plain: Trained, other: Trained) -> None:
     assert all(torch.allclose(w, other.weights[n], rtol=1e-10, atol=1e-10) for n, w in plain.weights.items())
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_static_pass_trains_the_same_supernet(train: Train, made: list[static.Static], method: str) -> None:
-    assert_same(train(method, "nb201"), train(method, "nb201", engine={"static": "eager"}))
-    assert len(made) == 1
-
-
-def test_a_space_without_a_static_pass_refuses(train: Train) -> None:
-    with pytest.raises(
-        BadInput, match=r"engine.static = eager needs a supernet with a static pass, and tiny's has none"
-    ):
-        train("fairnas", "tiny", engine={"static": "eager"})
-
-
-def test_nothing_is_recorded_on_a_cpu(train: Train) -> None:
-    with pytest.raises(BadInput, match=r"recorded makes CUDA graphs, and the run is on cpu; use off or eager"):
-        train("fairnas", "nb201", engine={"static": "recorded"})
+@pytest.mark.parametrize(
+    ("space", "reason"),
+    [
+        ("tiny", "needs a supernet with a static pass, and tiny's has none"),
+        ("nb201", "makes CUDA graphs, and the run is"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(train: Train, space: str, reason: str) -> None:
+    with pytest.raises(BadInput, match=f"engine.static = recorded {reason}"):
+        train("fairnas", space, engine={"static": "recorded"})
 
 
 class Again:
@@ -114,11 +108,21 @@ def test_gradients_may_come_late_and_twice(train: Train, device: str) -> None:
 
 
 def test_a_recorded_pass_is_the_static_one_in_bfloat16(train: Train, device: str) -> None:
-    """What a GPU runs by default; the same kernels, so the same numbers."""
-    engine = {"precision": "bfloat16", "memory_format": "channels_last"}
-    ends = [train("fairnas", "nb201", device=device, engine={**engine, "static": m}) for m in ("eager", "recorded")]
-    assert [s.grads.keys() for s in ends[0].steps] == [s.grads.keys() for s in ends[1].steps]
-    assert all(torch.allclose(w, ends[1].weights[n], rtol=1e-4, atol=1e-6) for n, w in ends[0].weights.items())
+    """What a GPU runs by default; the same kernels, so the same numbers, gradients included."""
+    engine = {"precision": "bfloat16", "memory_format": "channels_last", "static": "recorded"}
+    run = train("fairnas", "nb201", device=device, engine=engine).run
+    images, archs = run.data.batches("valid", 10)[0].images, run.hook.sample_archs(run=run)
+    kind, numbers = run.net.static_plan(archs)
+    slopes = []
+    for logits in (
+        run.forward(images, archs),
+        run.predict(lambda x: run.net.static(x, numbers.to(device), kind), images),
+    ):
+        run.net.zero_grad()
+        logits.square().sum().backward()
+        slopes.append({n: p.grad for n, p in run.net.named_parameters() if p.grad is not None and p.grad.any()})
+    assert slopes[0].keys() == slopes[1].keys()
+    assert all(torch.allclose(slope, slopes[1][n], rtol=1e-2, atol=1e-3) for n, slope in slopes[0].items())
 
 
 def test_no_more_is_recorded_than_memory_is_kept_for(
