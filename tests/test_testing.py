@@ -321,8 +321,8 @@ class Unseeded(Tiny):
 
 
 WRONG: list[tuple[type[Plugin], str, str]] = [
-    (GlobalRandom, "global random state does not matter", r"Draw from run\.rng"),
-    (GlobalTorch, "global random state does not matter", r"Draw from run\.rng"),
+    (GlobalRandom, "same seed same record", r"Draw from run\.rng"),
+    (GlobalTorch, "same seed same record", r"Draw from run\.rng"),
     (ClassState, "same seed same record", "Keep no state outside the instance"),
     (Forgetful, "killed and resumed same record", "Return from state_dict"),
     (OneStream, "another seed another random stream", r"every seed draws from \('archs', \d+\)"),

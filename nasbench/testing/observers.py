@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from nasbench import hookimpl
+from nasbench.hookspecs import CALLS
+from nasbench.plugins import compose
 from nasbench.testing.check import Failure, require
 
 if TYPE_CHECKING:
@@ -23,9 +27,41 @@ class Witness:
     own: list[Metric]
     """What the plugin itself reports."""
     record: dict[str, Any]
+    streams: set[str]
+    """What the random streams that it drew from are named by."""
+    calls: set[str]
+    """The hooks that the plugin's own answers called."""
 
     def __init__(self, plugin: str, label: str, space: str) -> None:
         self.plugin, self.label, self.space = plugin, label, space
+        self.streams, self.calls = set(), set()
+        self._running: list[str | None] = []  # the hooks being called; None where another plugin answers
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """See what is drawn and called inside the block."""
+        from nasbench import stages
+
+        def watched(*args: Any) -> Any:
+            manager = compose(*args)
+            manager.add_hookcall_monitoring(self._before, self._after)
+            return manager
+
+        with (
+            mock.patch.object(stages, "stream", wraps=stages.stream) as spy,
+            mock.patch("nasbench.running.compose", watched),  # parts of a run compose anew
+        ):
+            yield
+        self.streams = {str(call.args) for call in spy.call_args_list if call.args[0] != "subset"}
+
+    def _before(self, hook_name: str, hook_impls: Any, kwargs: Any) -> None:
+        if self._running and self._running[-1] not in (None, hook_name):  # train that calls a part's train hands on
+            self.calls.add(hook_name)
+        mine = any(i.plugin_name == self.plugin and not i.wrapper for i in hook_impls)
+        self._running.append(hook_name if mine and hook_name in CALLS else None)
+
+    def _after(self, *_: Any) -> None:
+        self._running.pop()
 
     @hookimpl(wrapper=True)
     def evaluate(self, run: Run, choices: list[Choice]) -> Generator[None, Any, Any]:
