@@ -116,7 +116,7 @@ def refuse(run: Run) -> str | None:
     asked = f"score.batch_norm = {settings.batch_norm}"
     run.net, seen = run.hook.build_supernet(run=run), Tracked()
     with torch.no_grad(), seen:
-        images = run.data.training_batch(torch.arange(2), run.generator("recalibration")).images
+        images = run.data.training_batch(torch.arange(2, device=run.device), run.generator("recalibration")).images
         run.forward(images, [run.space.sample(run.rng("recalibration"))])
     run.net = None
     if not seen.calls:

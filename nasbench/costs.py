@@ -13,13 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from nasbench import home
+from nasbench.budget import MEASURED
 from nasbench.errors import BadInput, unknown
 from nasbench.files import write_atomic
 from nasbench.plugins import load
 from nasbench.space import Arch, SearchSpace
-
-#: What can be measured, and its unit.
-UNITS = {"latency": "ms", "energy": "mJ"}
 
 
 class CostColumn(NamedTuple):
@@ -39,7 +37,7 @@ class CostTable:
     """Measured costs of architectures of a space.
 
     `numbers` [R] int64 are the architectures (see `SearchSpace.number`), ascending; `columns` maps a `CostColumn` to
-    [R] float64, in the unit that `UNITS` gives.
+    [R] float64, in the unit that `MEASURED` gives.
     """
 
     name: str
@@ -62,7 +60,7 @@ class CostTable:
         if number not in self._rows:
             return []
         return [
-            {"table": self.name, **what._asdict(), "unit": UNITS[what.cost], "value": self.value(number, what)}
+            {"table": self.name, **what._asdict(), "unit": MEASURED[what.cost], "value": self.value(number, what)}
             for what in self.columns
         ]
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -21,9 +21,7 @@ from nasbench.files import write_atomic
 from nasbench.plugins import discover, load
 
 if TYPE_CHECKING:
-    from nasbench.recipe import DataSettings
-
-Augmentation = Literal["flip", "crop", "autoaugment", "cutout"]
+    from nasbench.recipe import Augmentation, DataSettings
 
 
 @dataclass
@@ -186,6 +184,11 @@ class Data:
         if "valid" not in splits:
             all_ = splits["train"]
             count = int(len(all_) * (1 - settings.valid_share) + 1e-9)
+            if not count:
+                raise BadInput(
+                    f"data.valid_share = {settings.valid_share} of the {len(all_)} training images of {images.name} "
+                    f"leaves none to train on; lower it or add images."
+                )
             splits["train"] = stratified(all_, count, self.SPLIT_SEED)
             splits["valid"] = stratified(all_, len(all_) - count, self.SPLIT_SEED, skip=count)
         for key, limit in (("train", settings.train_images), ("valid", settings.valid_images)):

@@ -73,7 +73,8 @@ class Share(Plugin):
     priority: ClassVar[int] = (
         1000  # outermost: the batch is cut last, and everyone around `update` sees averaged gradients
     )
-    _weight: float = PrivateAttr(1.0)
+    _share: float | None = PrivateAttr(None)
+    """The part of the step's batch that this process has; None where the step took the batch as it was."""
 
     @hookimpl
     def refuse(self, run: Run) -> str | None:
@@ -84,7 +85,7 @@ class Share(Plugin):
             if "train_step" in hooks_of(run.manager, plugin):
                 return f"{name} trains more than the supernet in a step, which {count} processes cannot share."
         last = len(run.data.train) % sizes or sizes
-        if min(last, sizes) < 2 * count:
+        if last < 2 * count:
             return (
                 f"{count} processes need 2 images each of every batch, and the smallest of an epoch has {last}; "
                 f"change train.batch_size = {sizes} or data.train_images."
@@ -111,12 +112,14 @@ class Share(Plugin):
         part = slice(*(len(whole.labels) * (rank() + i) // processes() for i in (0, 1)))
         mask = None if whole.class_mask is None else whole.class_mask[part]
         share = dataclasses.replace(whole, images=whole.images[part], labels=whole.labels[part], class_mask=mask)
-        self._weight = len(share.labels) / len(whole.labels)
+        self._share = len(share.labels) / len(whole.labels)
         return share
 
     @hookimpl(wrapper=True)
     def update(self, run: Run, archs: list[Arch]) -> Generator[None, bool, bool]:
-        average([p.grad for p in run.net.parameters() if p.grad is not None], self._weight)
+        weight = 1 / processes() if self._share is None else self._share
+        average([p.grad for p in run.net.parameters() if p.grad is not None], weight)
+        self._share = None
         return (yield)
 
 

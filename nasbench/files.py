@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -45,14 +47,44 @@ def write_atomic(path: Path, content: bytes | str) -> None:
                 Path(temporary).unlink()
 
 
-def lock(folder: Path) -> FileLock:
-    """The lock of a folder, which is made if need be. Raises BadInput if nothing can be written there."""
+def pin(path: Path) -> str:
+    """A file as a record names it, with a digest of its content: another content is another name."""
+    try:
+        return f"{path}@{hashlib.blake2b(path.read_bytes(), digest_size=4).hexdigest()}"
+    except OSError as error:
+        raise BadInput(f"The file {path} cannot be read ({error.strerror}).") from None
+
+
+def pinned_file(name: str) -> Path | None:
+    """The file that `pin` named so; None for another text. Raises BadInput if it is gone or has changed."""
+    match = re.fullmatch(r"(.+)@[0-9a-f]{8}", name)
+    if not match:
+        return None
+    path = Path(match[1])
+    if not path.is_file():
+        raise BadInput(f"The file {path} is not here; a record names it {name}.")
+    if pin(path) != name:
+        raise BadInput(f"The file {path} has changed: a record names it {name}, and now it is {pin(path)}.")
+    return path
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder if need be. Raises BadInput if that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".lock").touch()
     except OSError as error:
         raise BadInput(f"Cannot write into {folder} ({error.strerror}); choose another --runs.") from None
-    return FileLock(folder / ".lock")
+    return folder
+
+
+def lock(folder: Path) -> FileLock:
+    """The lock of a folder, which is made if need be. Raises BadInput if nothing can be written there."""
+    path = make_folder(folder) / ".lock"
+    try:
+        path.touch()
+    except OSError as error:
+        raise BadInput(f"Cannot write into {folder} ({error.strerror}); choose another --runs.") from None
+    return FileLock(path)
 
 
 def drop_half_written(folder: Path) -> None:

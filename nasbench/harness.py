@@ -68,7 +68,7 @@ def execute(
     run, key = prepare(recipe, runs, observers)
     path = run.folder / "record.json"
     if path.exists() and not force and processes() == 1:  # several look below, where all see the same
-        return records.read(path), path
+        return _finished(run, path), path
     try:
         held = lock(run.folder).acquire(timeout=0) if rank() == 0 else contextlib.nullcontext()
     except Timeout:
@@ -82,13 +82,21 @@ def execute(
             drop_half_written(run.folder)
         together()
         if path.exists() and not force:  # by now another process may have finished it
-            record = records.read(path)
+            record = _finished(run, path)
             together()
             return record, path
         record = _execute(run, key)
         run.hook.run_finished(run=run, record=record)  # before the record, which says that there is nothing left to do
         write_atomic(path, records.dumps(record))
     return record, path
+
+
+def _finished(run: Run, path: Path) -> dict[str, Any]:
+    """The record that a run has already. Raises BadInput if it is by another ground truth than is here."""
+    record, here = records.read(path), run.truth.digest if run.truth else None
+    if record["measured"].get("ground_truth", here) != here:  # older records do not say
+        raise BadInput(f"{path} was made with another ground truth of {run.space.name}; run it again with --force.")
+    return record
 
 
 def _execute(run: Run, key: str) -> dict[str, Any]:
@@ -154,9 +162,11 @@ def _measured(run: Run) -> dict[str, Any]:
         **({"shared": run.shared} if run.shared else {}),
         "peak_memory_bytes": max(peak_memory(run.device), *(each.peak for each in (run, *run.parts.values()))),
         "peak_memory_of": "allocator" if on_gpu else "process",
+        **({"machines": run.machines} if len(run.machines) > 1 else {}),
         "device": torch.cuda.get_device_name(run.device) if on_gpu else cpu_name(),
         "threads": run.recipe.engine.threads,
         "bit_exact": run.device.type == "cpu",
+        "ground_truth": run.truth.digest if run.truth else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "nasbench": nasbench.__version__,

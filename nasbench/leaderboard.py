@@ -233,7 +233,8 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
             for text, one in zip(body, printed, strict=True):
                 text[title] = one[1].text(digits) if one else ""
     if format == "csv":
-        return _csv(body)
+        where = dict(zip(("space", "target", "dataset", "preset", "subset"), key, strict=True))
+        return _csv([where | text for text in body])
     if format == "latex":
         return (
             f"% {space}, {target}, trained on {dataset}, preset {preset}, subset {subset}\n"
@@ -323,8 +324,10 @@ def publish(runs: Path, out: Path) -> list[Path]:
 
 
 def stale(out: Path) -> list[Path]:
-    """Tables in `out` that are not what its records and reported numbers give."""
-    return [path for path, text in pages(out).items() if not path.exists() or path.read_text() != text]
+    """Tables in `out` that are not what its records and reported numbers give, or whose records are gone."""
+    wanted = pages(out)
+    orphans = {path for path in out.glob("*.md") if path.name != "README.md"} - wanted.keys()
+    return [p for p, text in wanted.items() if not p.exists() or p.read_text() != text] + sorted(orphans)
 
 
 def pages(out: Path) -> dict[Path, str]:

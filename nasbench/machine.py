@@ -8,6 +8,7 @@ import os
 import platform
 import resource
 import sys
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -99,6 +100,13 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def described(device: torch.device, threads: int | None) -> str:
+    """What sums may round otherwise on than on another: the device, for a CPU its threads, and torch's version."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cpu_name()}, {threads} threads"
+    return f"{name}, torch {torch.__version__}"
+
+
+@cache
 def cpu_name() -> str:
     """The processor as the system names it."""
     with contextlib.suppress(OSError):

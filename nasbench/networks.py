@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from nasbench.errors import BadInput
@@ -38,6 +39,8 @@ def load_network(space: SearchSpace, arch: Arch, path: Path) -> torch.nn.Module:
     network = space.build(arch)
     try:
         network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{path} is damaged ({error}); run its command again with --force.") from None
     except RuntimeError:
         raise BadInput(
             f"{path} is no {space.name} network as its architecture alone says: the method cut it to widths of its "

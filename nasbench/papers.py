@@ -139,7 +139,10 @@ def _filled(value: Any, words: dict[str, Any]) -> Any:
     if isinstance(value, list):
         return [_filled(inner, words) for inner in value]
     if isinstance(value, str) and "{" in value:
-        return value.format_map(words)
+        try:
+            return value.format_map(words)
+        except (KeyError, ValueError):
+            raise BadInput(f"Cannot fill in {value!r}; in braces a rule may name {', '.join(words)}.") from None
     return value
 
 
@@ -147,12 +150,12 @@ def tables(name: str, folder: Path) -> list[Printed]:
     """The tables of a paper, after the rules for all of them. Raises BadInput for a file that does not fit."""
     paper, path = read(folder), folder / "tables.yaml"
     content, where = read_yaml(path), f"{folder.name}/{path.name}: "
-    fits = isinstance(content, dict) and content.keys() <= {"rules", "tables"} and content.get("tables")
-    if not fits or not all(isinstance(table, dict) for table in content["tables"].values()):
+    held = content.get("tables") if isinstance(content, dict) and content.keys() <= {"rules", "tables"} else None
+    if not isinstance(held, dict) or not held or not all(isinstance(table, dict) for table in held.values()):
         raise BadInput(f"{path} must map tables to what they hold, and may map rules to those for all tables.")
     before = _rules(content.get("rules", []), where)
     found = []
-    for key, table in content["tables"].items():
+    for key, table in held.items():
         rules = _rules(table.get("rules", []), f"{where}table {key}: ")
         one: Table = validated(Table, {**table, "rules": rules}, prefix=f"{where}table {key}: ")
         entries = [entry for entry in paper.entries if entry.source == one.source]

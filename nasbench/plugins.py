@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import pluggy
 import yaml
@@ -190,7 +190,7 @@ def _explain(model: type[BaseModel], error: ValidationError, prefix: str) -> str
     if first["type"] == "extra_forbidden":
         owner: Any = model
         for part in first["loc"][:-1]:
-            owner = owner.model_fields[part].annotation
+            owner = get_args(owner)[0] if isinstance(part, int) else owner.model_fields[part].annotation
         return str(unknown("option", place, [place[: -len(str(first["loc"][-1]))] + f for f in owner.model_fields]))
     if first["type"] == "missing":
         return f"{place} is missing."
@@ -228,7 +228,7 @@ def parse_label(label: str, kind: str = "method") -> list[Term]:
             key, equals, value = item.partition("=")
             try:
                 options[key.strip()] = yaml.safe_load(value)
-            except yaml.YAMLError:
+            except (yaml.YAMLError, ValueError):  # ValueError: a date that does not exist
                 equals = ""
             if not equals:
                 raise BadInput(f"Cannot read {item!r} in the {kind} {label!r}; write options as name=value.")
@@ -265,8 +265,12 @@ def format_label(plugins: dict[str, Plugin], usual: dict[str, Plugin] | None = N
         inside = ",".join(f"{k}={_scalar(v)}" for k, v in sorted(changed.items()))
         return f"{name}[{inside}]" if inside else name
 
-    order = sorted(plugins, key=lambda n: (isinstance(plugins[n], Modifier), n))
-    return "+".join(text(name, plugins[name]) for name in order)
+    return "+".join(text(name, plugins[name]) for name in in_order(plugins))
+
+
+def in_order(plugins: dict[str, Plugin]) -> list[str]:
+    """The names of these terms: the method, then the modifiers by name."""
+    return sorted(plugins, key=lambda name: (isinstance(plugins[name], Modifier), name))
 
 
 def _scalar(value: Any) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serial
 from nasbench import plugin_files
 from nasbench.budget import Window
 from nasbench.errors import BadInput, unknown
-from nasbench.plugins import LATER, Plugin, build, build_terms, format_label, load, parse_label, validated
+from nasbench.plugins import LATER, Plugin, build, build_terms, format_label, in_order, load, parse_label, validated
 
 Augmentation = Literal["flip", "crop", "autoaugment", "cutout"]
 
@@ -285,6 +285,9 @@ def resolve(
     or does not fit; what the user wrote is checked first, before a plugin is imported.
     """
     given = {k: v for k, v in (config or {}).items() if v is not None}
+    for name in ("dataset", "target"):
+        if not isinstance(given.get(name, ""), str):
+            raise BadInput(f"{name} = {given[name]!r} does not fit: expected a name.")
     preset = preset or given.get("preset", "quick")
     if preset not in list(PRESETS):  # a list, since a file may hold what cannot be hashed
         raise unknown("preset", str(preset), PRESETS)
@@ -337,7 +340,7 @@ def resolve(
 def of_preset(plugins: dict[str, Plugin], space: str, preset: str, dataset: str | None) -> dict[str, Any]:
     """What the presets of a space and of these terms say together: space < method < modifiers."""
     values = preset_values(load("space", space), space, preset, space, dataset)
-    for name in sorted(plugins, key=lambda name: (kind_rank(plugins[name]), name)):
+    for name in in_order(plugins):
         values = merge(values, preset_values(type(plugins[name]), name, preset, space, dataset))
     return values
 
@@ -350,10 +353,3 @@ def label_beside_preset(recipe: dict[str, Any]) -> str:
     except BadInput:  # made with a plugin that is not at hand
         return str(recipe["method"])
     return format_label(plugins, build_terms("+".join(plugins), values))
-
-
-def kind_rank(plugin: Plugin) -> int:
-    """Methods before modifiers."""
-    from nasbench.plugins import Modifier
-
-    return int(isinstance(plugin, Modifier))

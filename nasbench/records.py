@@ -178,16 +178,14 @@ def locate(runs: Path, text: str) -> Path:
         return path / "record.json"
     if path.is_file():
         return path
-    found = [
-        p for p in find(runs) if p.parent.name.startswith(text) or p.parent.name.rpartition("-")[2].startswith(text)
-    ]
+    # A run's folder and its record in a folder of leaderboards have the same name.
+    names = {p.parent.name if p.name == "record.json" else p.stem: p for p in find(runs)}
+    found = [name for name in names if name.startswith(text) or name.rpartition("-")[2].startswith(text)]
     if not found:
-        raise unknown("run", text, [p.parent.name for p in find(runs)])
+        raise unknown("run", text, names)
     if len(found) > 1:
-        raise BadInput(
-            f"{text!r} stands for {len(found)} runs; say more of {found[0].parent.name} or {found[1].parent.name}."
-        )
-    return found[0]
+        raise BadInput(f"{text!r} stands for {len(found)} runs; say more of {found[0]} or {found[1]}.")
+    return names[found[0]]
 
 
 def metric(record: dict[str, Any], name: str, choice: int = 0) -> dict[str, Any] | None:

@@ -173,7 +173,8 @@ def command(record: dict[str, Any]) -> str:
         for name, value in values.items():
             if given.get(group, {}).get(name, ...) != value and not (group == recipe["space"] and name in OF_THE_DATA):
                 sets += ["--set", f"{group}.{name}={json.dumps(value)}"]
-    words = ["nasbench", "run", "-m", label, "-s", recipe["space"]]
+    words = ["nasbench", "run", *(word for name in recipe.get("plugin_files", {}) for word in ("--plugin", name))]
+    words += ["-m", label, "-s", recipe["space"]]
     return shlex.join([*words, *(word for name, value in names.items() for word in (f"--{name}", str(value))), *sets])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from nasbench import home, records
 from nasbench.budget import Budget
 from nasbench.differences import ENOUGH, LEVEL, holm, paired_p
-from nasbench.errors import BadInput
+from nasbench.errors import BadInput, unknown
 from nasbench.leaderboard import settings
 from nasbench.metrics import kendall_tau, mean_interval
 from nasbench.papers import Cell, Printed, Reason
@@ -107,6 +107,14 @@ def _number(value: float | None) -> float:
 
 
 # ---------------------------------------------------------------------- from printed to measured
+
+
+def check_datasets(chosen: list[Printed], preset: str, datasets: dict[str, str]) -> None:
+    """Raises BadInput for a replaced dataset that none of these tables has."""
+    printed = {cell.run.dataset or cell.entry.dataset for one in chosen for cell in one.cells(preset)}
+    for name in datasets:
+        if name not in printed:
+            raise unknown("dataset of these tables", name, printed)
 
 
 def measure(printed: Printed, preset: str, datasets: dict[str, str], found: dict[str, Found]) -> list[Outcome]:

@@ -20,7 +20,7 @@ from nasbench.distributed import Share, processes, same, together
 from nasbench.errors import BadInput
 from nasbench.files import waited_for
 from nasbench.limits import Cost, limits
-from nasbench.machine import peak_memory
+from nasbench.machine import described, peak_memory
 from nasbench.optimizers import WarmUp
 from nasbench.plugins import answerer, build_terms, compose, load_evaluators
 from nasbench.recipe import Recipe
@@ -70,6 +70,8 @@ class Run:
     """The run that this one is a part of (see `child`)."""
     parts: dict[str, Run]
     """The parts of this run, by name."""
+    machines: list[str]
+    """This machine, and before it those on which what is replayed or went on was done."""
     shared: list[str]
     """Stages whose result is shared with other runs."""
     finished: bool
@@ -100,6 +102,7 @@ class Run:
         self.hook = self.manager.hook
         self.state, self.info, self.scores, self.queries, self.parts = {}, {}, {}, [], {}
         self.seconds: dict[str, float] = {}
+        self.machines = [described(self.device, recipe.engine.threads)]
         self.peak = 0
         self.runs = folder.parent
         self.shared: list[str] = []
@@ -254,6 +257,7 @@ class Run:
         self._began = now
         self.peak = max(self.peak, peak_memory(self.device))
         state: dict[str, Any] = {"state": self.state, "seconds": self.seconds[self._stage], "peak": self.peak}
+        state["machines"] = self.machines
         if self._stage not in self.shared:
             state["plugins"] = {name: plugin.state_dict(self) for name, plugin in self.plugins.items()}
         if self.net is not None:
@@ -267,6 +271,7 @@ class Run:
     def _restore(self, saved: dict[str, Any]) -> None:
         self.state, self.seconds[self._stage] = saved["state"], saved["seconds"]
         self.peak = max(self.peak, saved["peak"])
+        self.machines[:0] = [one for one in saved.get("machines", ()) if one not in self.machines]
         if "net" in saved:
             if self.net is None:
                 self.net = self.hook.build_supernet(run=self)
@@ -381,6 +386,7 @@ class Run:
         if name not in self.parts:
             run = type(self)(self.recipe, space, self.data, self.truth, self.folder / "stages" / name, self.observers)
             run.seconds, run.shared, run.runs, run.parent = self.seconds, self.shared, self.runs, self
+            run.machines = self.machines
             run.finished, run.forced = self.finished, self.forced
             run.scope = run._stage = f"{self.scope}{name}/"
             self.parts[name] = run

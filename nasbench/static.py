@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nasbench.space import Arch
 
 
-#: Batches from which on scoring is recorded: it takes two passes and some waiting to record one.
+#: Batches from which on scoring is recorded: it takes four passes and some waiting to record one.
 WORTH_RECORDING = 5
 #: Passes recorded for a net, each of which keeps its activations; others run as without.
 MOST_RECORDINGS = 16

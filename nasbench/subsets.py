@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasbench.errors import BadInput, unknown
+from nasbench.files import pin, pinned_file
 from nasbench.space import Arch, SearchSpace
 from nasbench.stages import python_stream
 
@@ -18,17 +17,13 @@ if TYPE_CHECKING:
 LISTED = 100_000
 
 
-#: A file of numbers as a record names it.
-PINNED = re.compile(r"(.+)@([0-9a-f]{8})")
-
-
 def pinned(name: str, truth: Table | None) -> str:
     """A subset as a record names it: a file of numbers with a digest of its content, so that another content is
     another subset; any other as it is."""
     own = truth is not None and (name == "table" or name in truth.subsets)
     if own or name == "all" or name.startswith("random:") or not Path(name).is_file():
         return name
-    return f"{name}@{_digest(Path(name))}"
+    return pin(Path(name))
 
 
 def resolve_subset(name: str, space: SearchSpace, truth: Table | None) -> list[Arch]:
@@ -62,14 +57,9 @@ def resolve_subset(name: str, space: SearchSpace, truth: Table | None) -> list[A
             drawn[root.sample(rng)] = None
         return list(drawn)
     if Path(name).is_file():
-        return _from_file(Path(name), space)
-    if file := PINNED.fullmatch(name):
-        path, digest = Path(file[1]), file[2]
-        if not path.is_file():
-            raise BadInput(f"The subset file {path} is not here; its digest was {digest}.")
-        if _digest(path) != digest:
-            raise BadInput(f"The subset file {path} has changed: its digest was {digest} and is {_digest(path)}.")
-        return _from_file(path, space)
+        return _from_file(Path(name), space, truth)
+    if path := pinned_file(name):
+        return _from_file(path, space, truth)
     if truth is None:
         raise BadInput(
             f"The subset {name!r} needs ground truth, and {space.name} has none at hand for this target; add it with "
@@ -78,14 +68,7 @@ def resolve_subset(name: str, space: SearchSpace, truth: Table | None) -> list[A
     raise unknown("subset", name, ["table", "all", "random:N", *named])
 
 
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=4).hexdigest()
-    except OSError as error:
-        raise BadInput(f"The subset file {path} cannot be read ({error.strerror}).") from None
-
-
-def _from_file(path: Path, space: SearchSpace) -> list[Arch]:
+def _from_file(path: Path, space: SearchSpace, truth: Table | None) -> list[Arch]:
     try:
         numbers = [int(word) for word in path.read_text().split()]
     except (ValueError, UnicodeDecodeError, OSError) as error:
@@ -95,4 +78,8 @@ def _from_file(path: Path, space: SearchSpace) -> list[Arch]:
             raise BadInput(f"The subset file {path} holds {number}; expected numbers from 0 to {space.root.size - 1}.")
     if len(set(numbers)) < 2:
         raise BadInput(f"The subset file {path} names {len(set(numbers))} architectures; expected two or more.")
-    return [space.from_number(n) for n in dict.fromkeys(numbers)]
+    archs = [space.from_number(n) for n in dict.fromkeys(numbers)]
+    known = [arch for arch in archs if truth is None or arch in truth]
+    if truth is not None and len(known) < 2:
+        raise BadInput(f"The table {truth.name} holds {len(known)} of the architectures in the subset file {path}.")
+    return known

@@ -33,7 +33,7 @@ class Matrix(Settings):
     """Search spaces."""
     datasets: list[str] | None = None
     """Datasets; left out, the one that the preset names."""
-    presets: list[str] = Field(["quick"])
+    presets: list[str] = Field(["quick"], min_length=1)
     """Presets."""
     seeds: int | list[int] = 1
     """A number N for the seeds 0 to N-1, or a list."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -67,6 +68,14 @@ class Table:
     def _rows(self) -> dict[int, int]:
         return {int(number): row for row, number in enumerate(self.numbers)}
 
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen hex digits of what it says."""
+        content = hashlib.blake2b(self.numbers.tobytes(), digest_size=8)
+        for name, values in (*sorted(self.columns.items()), *sorted(self.subsets.items())):
+            content.update(f"{name} after {self.epochs}".encode() + values.tobytes())
+        return content.hexdigest()
+
     def __contains__(self, arch: Arch) -> bool:
         return self.space.number(arch) in self._rows
 
@@ -79,8 +88,7 @@ class Table:
 
     def column(self, split: str, dataset: str) -> np.ndarray:
         """The mean column of a split, after the table's `epochs`. Raises BadInput if there is none or more than one."""
-        found = [c for c in self.columns if (c.split, c.dataset, c.seed) == (split, dataset, "mean")]
-        found = [c for c in found if self.epochs in (None, c.epochs)]
+        found = [c for c in self._means(split) if c.dataset == dataset]
         if len(found) != 1:
             have = ", ".join(map(str, self.columns)) or "none"
             raise BadInput(f"The table {self.name} has no single mean {split} accuracy on {dataset}; it has {have}.")
@@ -97,12 +105,15 @@ class Table:
 
     def has(self, split: str, dataset: str) -> bool:
         """Whether `query` can answer for a split."""
-        return any((c.split, c.dataset, c.seed) == (split, dataset, "mean") for c in self.columns)
+        return any(c.dataset == dataset for c in self._means(split))
 
     def others(self, dataset: str) -> list[str]:
         """The other datasets on which it has test accuracies."""
-        means = {c.dataset for c in self.columns if (c.split, c.seed) == ("test", "mean")}
-        return sorted(means - {dataset})
+        return sorted({c.dataset for c in self._means("test")} - {dataset})
+
+    def _means(self, split: str) -> list[Column]:
+        """The mean columns of a split, after the table's `epochs`."""
+        return [c for c in self.columns if (c.split, c.seed) == (split, "mean") and self.epochs in (None, c.epochs)]
 
     def training_seconds(self, archs: list[Arch], dataset: str) -> list[float]:
         """Seconds that training each of these alone takes; `seconds` must have the dataset."""

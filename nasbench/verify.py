@@ -27,7 +27,12 @@ def verify(path: Path, runs: Path, observers: Sequence[Any] = (), device: str | 
                 f"The record was made on {before['measured'].get('device')}, and there is no CUDA device here; "
                 f"--device cpu runs it with other rounding."
             )
+    if device == "auto":
+        device = "cuda" if gpus() else "cpu"
     recipe = records.recipe_of(before).model_copy(update={"device": device})
+    if device == "cpu" and recipe.engine.static == "recorded":  # as only a GPU has it
+        recipe = recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"static": "off"})})
+        before["recipe"]["engine"]["static"] = "off"
     old = prepare(recipe, runs)[0].folder / "record.json"
     if old.resolve() == path.resolve():
         raise BadInput(f"The new run would take the place of {path}; use another --runs.")

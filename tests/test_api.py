@@ -14,6 +14,7 @@ import typer
 import nasbench
 from nasbench import BadInput, Metric, Record, hookimpl
 from nasbench.cli.options import app
+from nasbench.plugins import validated
 from tests import command
 
 SMALL = {"train.epochs": 1}
@@ -73,6 +74,14 @@ def test_bad_input_is_refused_in_a_sentence_before_anything_is_written(tmp_path:
         with pytest.raises(BadInput, match=message):
             nasbench.run(method, "tiny", preset="test", sets=sets, runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_record_of_a_later_version_is_refused_in_a_sentence() -> None:
+    path = Path("leaderboards/records/fairnas-nb201-cifar10-jpeg-cpu-s0-422ce3b8.json")
+    record = json.loads((Path(__file__).parents[1] / path).read_text())
+    record["results"][0]["metrics"][0]["certainty"] = 3
+    with pytest.raises(BadInput, match=r"Unknown option 'results\.0\.metrics\.0\.certainty'"):
+        validated(Record, record)
 
 
 def test_a_config_gives_the_seed_that_is_not_given(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ CASES = {
     "no equals": Case(f"{SPOS} --set train.epochs", "'train.epochs'", "--set train.epochs=3"),
     "value": Case(f"{SPOS} --set train.epochs=[1", "'[1'", "YAML"),
     "impossible date": Case(f"{SPOS} --set train.epochs=2020-13-45", "2020-13-45"),
+    "impossible date in a label": Case("run -m spos+calr[gamma_prime=2020-13-45] -s tiny", "gamma_prime=2020-13-45"),
     # ------------------------------------------------------------------ files that are read
     "no config": Case(f"{SPOS} --config no.yaml", "no.yaml", "`nasbench config`"),
     "config is a list": Case(f"{SPOS} --config my.yaml", "my.yaml", "list", files={"my.yaml": "- train\n"}),
@@ -172,10 +173,20 @@ CASES = {
     "config's group": Case(f"{SPOS} --config my.yaml", "did you mean 'train'?", files={"my.yaml": "trian: {lr: 1}\n"}),
     "config's seed": Case(f"{SPOS} --config my.yaml", "seed = -3", files={"my.yaml": "seed: -3\n"}),
     "config's number": Case(f"{SPOS} --config my.yaml", "'1'", files={"my.yaml": "1: {lr: 1}\n"}),
+    "config's dataset": Case(
+        f"{SPOS} --config my.yaml", "dataset = ['a']", "name", files={"my.yaml": "dataset: [a]\n"}
+    ),
     "group without settings": Case(f"{SPOS} --config my.yaml", "train = 3", files={"my.yaml": "train: 3\n"}),
     "subset file": Case(f"{SPOS} --set score.subset=few", "few holds 99", "26", files={"few": "1\n99\n"}),
     "subset file of words": Case(f"{SPOS} --set score.subset=few", "few", "numbers", files={"few": "one\ntwo\n"}),
     "empty subset file": Case(f"{SPOS} --set score.subset=few", "few", "two or more", files={"few": ""}),
+    "sweep into a file": Case(
+        "sweep s.yaml --runs a", "Cannot write into a", files={"s.yaml": "methods: [spos]\nspaces: [tiny]\n", "a": ""}
+    ),
+    "sweep without presets": Case(
+        "sweep s.yaml", "presets = []", files={"s.yaml": "methods: [spos]\nspaces: [tiny]\npresets: []\n"}
+    ),
+    "replaced dataset": Case("reproduce dance:1 --dataset cifra10=digits --list", "'cifra10'; did you mean 'cifar10'?"),
     "no records": Case("leaderboard --runs nowhere", "nowhere", "--runs"),
     "half a record": Case("leaderboard", "runs/a/record.json", files={"runs/a/record.json": lambda: record()[:-90]}),
     "empty record": Case("leaderboard", "runs/a/record.json", files={"runs/a/record.json": ""}),

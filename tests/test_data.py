@@ -128,6 +128,11 @@ def test_or_another_share(share: float, sizes: tuple[int, int]) -> None:
     assert made.valid.labels.tolist().count(0) == 3 * sizes[1] // 5
 
 
+def test_a_share_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"data\.valid_share = 0\.99 of the 16 training images .* none to train on"):
+        data(dataset(8, 8), valid_share=0.99)
+
+
 def test_validation_images_that_are_there_are_kept() -> None:
     made = data(dataset(5, 5, valid=numbered([2, 2])))
     assert (len(made.train), len(made.valid)) == (10, 4)

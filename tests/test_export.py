@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from nasbench_tiny.tiny import Tiny
 from safetensors.torch import load_file, save_file
 
 from nasbench import BadInput, records
 from nasbench.export import Chosen, choice_of, chosen, export, plain
+from nasbench.leaderboard import publish
+from nasbench.networks import load_network
 from nasbench.plugins import build, load
 from tests.boards import made, result, written
 from tests.command import nasbench
@@ -158,3 +161,18 @@ def test_which_choice_is_meant(tmp_path: Path) -> None:
     assert (wrong.code, wrong.out) == (2, "")
     assert wrong.err == "nasbench: --choice 2 does not fit: the run has the choices 0 to 1.\n"
     assert "nasbench export" in nasbench("export", "--help", cwd=tmp_path).out.partition("Examples:")[2]
+
+
+def test_a_record_of_a_leaderboard_is_found_by_its_id(tmp_path: Path) -> None:
+    publish(written(tmp_path / "runs", made("fairnas"), made("spos")), tmp_path / "out")
+    (one, other) = sorted((tmp_path / "out" / "records").iterdir())
+    assert records.locate(tmp_path / "out", one.stem.rpartition("-")[2]) == one
+    assert records.locate(tmp_path / "out", "spos") == other
+    with pytest.raises(BadInput, match=r"Unknown run 'sops'.*fairnas-tiny-digits-test-s0"):
+        records.locate(tmp_path / "out", "sops")
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    (tmp_path / "0.safetensors").write_bytes(b"half a file")
+    with pytest.raises(BadInput, match=r"0\.safetensors is damaged .*--force"):
+        load_network(Tiny(), (0, 1, 2), tmp_path / "0.safetensors")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nasbench import BadInput, records
-from nasbench.leaderboard import everywhere, file_name, publish, read_all, render, render_all, stale, tables
+from nasbench.leaderboard import everywhere, file_name, key_of, publish, read_all, render, render_all, stale, tables
 from nasbench.reported import Entry, Paper
 from tests.boards import made, result, written
 from tests.conftest import Install, Record, RunTiny
@@ -26,6 +26,7 @@ def rows(*found: Record) -> list[dict[str, str]]:
 def test_a_row_is_mean_spread_and_interval_over_seeds() -> None:
     (row,) = rows(*(made(tau=tau, seed=seed) for seed, tau in enumerate([0.1, 0.2, 0.3])))
     assert row == {
+        **dict(zip(("space", "target", "dataset", "preset", "subset"), key_of(made()), strict=True)),
         "method": "spos",
         "Kendall's tau": "0.200 ± 0.100",
         "95 % interval": "[-0.048, 0.448]",
@@ -207,6 +208,16 @@ def test_a_table_that_its_records_do_not_give_is_stale(tmp_path: Path) -> None:
     (record,) = (tmp_path / "out" / "records").iterdir()
     record.write_text(records.dumps(made(tau=0.6)))
     assert stale(tmp_path / "out") == [table]
+    (tmp_path / "out" / "README.md").write_text("Not a table.")
+    orphan = tmp_path / "out" / "nb201-digits-gone-quick-table.md"
+    orphan.write_text("Its records are gone.")
+    assert stale(tmp_path / "out") == [table, orphan]
+
+
+def test_rows_of_csv_say_which_table_they_are_of() -> None:
+    lines = render_all([("run", made())], "csv").splitlines()
+    assert lines[0].startswith("space,target,dataset,preset,subset,method,")
+    assert lines[1].startswith("tiny,digits,digits,test,table,spos,")
 
 
 # ---------------------------------------------------------------------- what papers print

@@ -121,6 +121,10 @@ def test_what_is_printed_beside_a_number_fills_its_rule(tmp_path: Path) -> None:
     (cell,) = with_rules(tmp_path, rule, entry={"params_m": 2.1}).cells("cpu")
     assert cell.run.run == "a[b=0]"
     assert (cell.run.set, cell.run.scenario) == ({"a.c": ["params=2.1M"]}, {"budget": "keep=0"})
+    for wrong in ("a[b={gamma}]", "a[b={]"):
+        (printed,) = [with_rules(tmp_path, {"run": wrong})]
+        with pytest.raises(BadInput, match="in braces a rule may name beta, params_m, madds_m"):
+            printed.cells("cpu")
 
 
 def test_the_label_of_a_number_is_its_run(tmp_path: Path) -> None:
@@ -170,6 +174,7 @@ def test_an_unknown_name_gets_the_nearest(name: str, sentence: str) -> None:
         ("[]", "must map tables to what they hold"),
         ("tables: {}", "must map tables to what they hold"),
         ("tables: {'1': 3}", "must map tables to what they hold"),
+        ("tables: [a]", "must map tables to what they hold"),
         ("table: {'1': {title: T, source: T}}", "must map tables to what they hold"),
         ("rules: 3\ntables: {'1': {title: T, source: T}}", "rules must be a list"),
         ("tables: {'1': {source: T}}", "table 1: title"),

@@ -164,6 +164,12 @@ def test_contrast_of_black_and_white() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
 
 
+def test_the_command_names_the_files_that_took_part() -> None:
+    record = leaderboard.read_all(LEADERBOARDS)[0][1]
+    with_file = {**record, "recipe": {**record["recipe"], "plugin_files": {"mine.py": "0" * 16}}}
+    assert report.command(with_file).startswith("nasbench run --plugin mine.py -m ")
+
+
 @pytest.mark.parametrize("index", range(0, 50, 9))
 def test_the_command_of_a_record_gives_its_recipe(index: int) -> None:
     # Those whose target is known without a dataset that was added.

@@ -8,6 +8,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
+from nasbench_tiny.tiny import Tiny
 
 from nasbench import BadInput, Run, harness, hookimpl, records
 from nasbench.harness import execute, prepare
@@ -101,6 +103,24 @@ def test_a_finished_run_is_not_run_again(run_tiny: RunTiny) -> None:
     assert watcher.seen == watcher.events == []
 
 
+def test_a_finished_run_is_not_taken_for_one_by_another_ground_truth(
+    run_tiny: RunTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, true = run_tiny("random-search"), Tiny.ground_truth
+
+    def doubtful(space: Tiny, target: str) -> Any:
+        table = true(space, target)
+        assert table is not None
+        return replace(table, columns={name: values - 1 for name, values in table.columns.items()})
+
+    monkeypatch.setattr(Tiny, "ground_truth", doubtful)
+    with pytest.raises(BadInput, match="was made with another ground truth of tiny; run it again with --force"):
+        run_tiny("random-search")
+    again = run_tiny("random-search", force=True)
+    assert again["id"] == first["id"]
+    assert again["measured"]["ground_truth"] != first["measured"]["ground_truth"]
+
+
 @pytest.mark.parametrize("label", ["spos", "parts"])
 def test_force_starts_over_also_in_the_parts(run_tiny: RunTiny, install: Install, label: str) -> None:
     install("twins", methods={"parts": "tests.shapes:Parts"})
@@ -172,6 +192,16 @@ def test_an_interrupted_run_goes_on_where_it_was(run_tiny: RunTiny, stage: str, 
     assert records.equal(run_tiny("fairnas+calr+ms", EVERY_STEP, observers=[watcher]), undisturbed)
     assert watcher.seen[0] == (stage, at)  # whose checkpoint was not yet written
     assert len(watcher.seen) == STEPS[stage] - at + 1 + (STEPS["score"] if stage == "train" else 0)
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(run_tiny: RunTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(run_tiny, "spos", at=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("nasbench.running.described", lambda *_: "another machine")
+        before, now = run_tiny("spos", EVERY_STEP)["measured"]["machines"]
+    assert before.endswith(f"1 threads, torch {torch.__version__}")
+    assert now == "another machine"
+    assert "machines" not in run_tiny("spos", seed=1)["measured"]
 
 
 def test_without_a_checkpoint_a_stage_starts_again(run_tiny: RunTiny) -> None:

@@ -63,19 +63,19 @@ def test_of_a_space_too_large_to_list_some_are_drawn(monkeypatch: pytest.MonkeyP
 
 
 def test_a_file_of_numbers(tmp_path: Path) -> None:
-    (tmp_path / "numbers").write_text("5\n26 0\n5\n")
-    assert resolve_subset(str(tmp_path / "numbers"), SPACE, TABLE) == archs([5, 26, 0])
+    (tmp_path / "numbers").write_text("4\n26 0\n4\n")
+    assert resolve_subset(str(tmp_path / "numbers"), SPACE, TABLE) == archs([4, 26, 0])
 
 
 def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
     numbers = tmp_path / "numbers"
-    numbers.write_text("5 26 0")
+    numbers.write_text("4 26 0")
     name = pinned(str(numbers), TABLE)
-    assert resolve_subset(name, SPACE, TABLE) == archs([5, 26, 0])
+    assert resolve_subset(name, SPACE, TABLE) == archs([4, 26, 0])
     assert pinned(name, TABLE) == name
-    numbers.write_text("5 26 1")
+    numbers.write_text("4 26 2")
     assert pinned(str(numbers), TABLE) != name
-    with pytest.raises(BadInput, match="has changed: its digest was"):
+    with pytest.raises(BadInput, match="has changed: a record names it"):
         resolve_subset(name, SPACE, TABLE)
     numbers.unlink()
     with pytest.raises(BadInput, match="numbers is not here"):
@@ -87,6 +87,15 @@ def test_what_is_no_file_keeps_its_name(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("table", "all", "random:9", "few"):
         Path(name).write_text("5 26 0")
         assert pinned(name, TABLE) == name
+
+
+def test_of_a_file_only_what_the_table_holds_is_ranked(tmp_path: Path) -> None:
+    known = Table("some", SPACE, np.array([3, 5, 8]), {})
+    (tmp_path / "numbers").write_text("5 26 3")
+    assert resolve_subset(str(tmp_path / "numbers"), SPACE, known) == archs([5, 3])
+    (tmp_path / "numbers").write_text("5 26 0")
+    with pytest.raises(BadInput, match="The table some holds 1 of the architectures in the subset file"):
+        resolve_subset(str(tmp_path / "numbers"), SPACE, known)
 
 
 @pytest.mark.parametrize("content", ["", "3", "3 3", "3 x", "3 -1", "3 27", "3.5 4", "\N{SUPERSCRIPT TWO} 3"])

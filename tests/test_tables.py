@@ -68,6 +68,16 @@ def test_the_truth_is_of_the_tables_own_training_length() -> None:
     assert table.query([Tiny().from_number(3)], "test", "digits") == [3.5]
     with pytest.raises(BadInput, match="no single mean test accuracy on digits"):
         replace(table, epochs=11).column("test", "digits")
+    assert table.has("test", "digits")
+    assert not replace(table, epochs=11).has("test", "digits")
+    assert replace(table, epochs=11).others("cifar10") == []
+
+
+def test_its_digest_is_of_what_it_says() -> None:
+    assert made().digest == made().digest
+    other = made()
+    next(iter(other.columns.values()))[0] += 1
+    assert len({made().digest, other.digest, replace(made(), epochs=10).digest}) == 3
 
 
 def test_an_architecture_that_is_not_there_is_named() -> None:

@@ -66,6 +66,7 @@ def reproduce(
     from nasbench.reported import installed
 
     chosen = select(tables or installed())
+    measuring.check_datasets(chosen, preset, others)
     one_file = out is not None and out.suffix == ".md"
     if one_file and len(chosen) > 1:
         raise BadInput(f"--out {out} is one file for {len(chosen)} tables; name a folder, or one table.")

@@ -164,6 +164,7 @@ def check_engine(engine: str, workers: int | None, device: str) -> None:
 def carry_out(jobs: list[Job], runs: Path, engine: str, workers: int | None, device: str, dry_run: bool) -> bool:
     """Do what waits and follow it in a table, or show that table alone. Whether a run failed."""
     from nasbench import engines, sweep
+    from nasbench.files import make_folder
     from nasbench.machine import cores, gpus
     from nasbench.sweep_table import SweepTable
 
@@ -176,6 +177,7 @@ def carry_out(jobs: list[Job], runs: Path, engine: str, workers: int | None, dev
             sweep.try_out(jobs, lambda job: status.update(f"timing a few steps of {job.label} on {job.where}"))
         table.show()
         return False
+    make_folder(runs)
     with table:
         sweep.execute(jobs, engines.make(engine, runs, slots, count), look=table.look)
     return any(job.state == "failed" for job in jobs)

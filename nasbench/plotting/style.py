@@ -155,11 +155,11 @@ def legend(figure: Figure, extra: Sequence[Artist] = ()) -> None:
 
 
 def cost_axis(axes: Axes, values: Iterable[float]) -> None:
-    """Make the axis of positive values logarithmic where they span much, and label it with plain numbers."""
+    """Make the axis logarithmic where positive values span much, and label it with plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     found = list(values)
-    span = max(found) / min(found)
+    span = max(found) / min(found) if min(found) > 0 else 1
     if span > 5:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 200 else (1,), numticks=20))

@@ -113,6 +113,12 @@ class Pruning(Plugin):
 
         settings = t.model_dump(include={"epochs", "batch_size", "lr", "weight_decay", "clip"})
         settings |= self.model_dump(include={"patience", "cycle_momentum"})
+        # Left out where there is none: a backbone trained before these could differ keeps its name.
+        if t.label_smoothing:
+            settings["label_smoothing"] = t.label_smoothing
+        others = {name: plugin.model_dump(mode="json") for name, plugin in run.plugins.items() if plugin is not self}
+        if others:
+            settings["terms"] = others
         run.stage("backbone", alone, shared=settings)
         self._unpruned = copy.deepcopy(backbone)
         with run.seeded("gates"):

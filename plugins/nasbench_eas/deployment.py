@@ -15,7 +15,7 @@ from nasbench.budget import Budget
 from nasbench.data import stratified_order
 from nasbench_eas.elastic import is_elastic
 from nasbench_eas.ofa import OFA
-from nasbench_eas.superclass import Superclasses, accuracies, superclasses_of
+from nasbench_eas.superclass import Name, Superclasses, accuracies, superclasses_of
 
 
 class Scenario(NamedTuple):
@@ -37,7 +37,7 @@ class Deployment(OFA):
     #: Whether all scenarios are proposed for in one go.
     at_once: ClassVar[bool] = False
 
-    superclasses: str = "auto"
+    superclasses: Name = "auto"
     """The superclasses' file or its name; auto is the one named like the dataset's target."""
     budgets: list[float] = Field([0.4, 0.5, 0.6, 0.7], min_length=1)
     """Budgets to search for: MAdds, or, up to 1, the share of the largest architecture's."""

@@ -112,7 +112,7 @@ def draw_legal(
 ) -> list[list[Arch]]:
     """For each scenario up to `wanted` architectures drawn from gates with probabilities p [M,decisions,2], R <= B.
 
-    At most `limit` draws each; where fewer than one is legal, the one that `round_down` gives.
+    At most `limit` draws each, rounded up to hundreds; where fewer than one is legal, the one that `round_down` gives.
     """
     together = min(100, limit)
     found: list[list[Arch]] = [[] for _ in budgets]

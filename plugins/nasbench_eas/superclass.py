@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import yaml
+from pydantic import AfterValidator
 
 from nasbench import BadInput
 from nasbench.data import load_images
 from nasbench.errors import unknown
+from nasbench.files import pin, pinned_file
 
 if TYPE_CHECKING:
     from nasbench import Run
 
 FOLDER = Path(__file__).parent / "superclasses"
+
+
+def _pinned(name: str) -> str:
+    return pin(Path(name)) if name.endswith(".yaml") and Path(name).is_file() else name
+
+
+#: A file's name or path; records name a path with a digest of the content, which determines the result.
+Name = Annotated[str, AfterValidator(_pinned)]
 
 
 @dataclass(frozen=True)
@@ -56,12 +66,12 @@ def read_superclasses(name: str, classes: Sequence[str]) -> Superclasses:
     """
     path = FOLDER / f"{name}.yaml"
     if not path.exists():
-        path = Path(name)
+        path = pinned_file(name) or Path(name)
     if path.suffix != ".yaml" or not path.is_file():
         raise unknown("superclasses", name, [*(p.stem for p in FOLDER.glob("*.yaml")), "FILE.yaml"])
     try:
         content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadInput(f"Cannot read the superclasses {path}: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict) or not all(isinstance(g, list) and g for g in content.values()):
         raise BadInput(f"{path} must map each superclass to a list of its classes.")

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from nasbench import Modifier, Run, hookimpl
 from nasbench.data import Batch
-from nasbench_eas.superclass import Superclasses, superclasses_of
+from nasbench_eas.superclass import Name, Superclasses, superclasses_of
 
 
 def superclass_mask(
@@ -36,7 +36,7 @@ class SuperclassDropout(Modifier):
     q: float = Field(0.6, ge=0, le=1)
     """Probability of each other superclass to be dropped; 0 is none, 1 leaves the image's own alone. The paper takes
     0.6 on ImageNet-10, 0.1 on ImageNet-12, 0.15 on Car-20."""
-    superclasses: str = "auto"
+    superclasses: Name = "auto"
     """The superclasses' file or its name; auto is the one named like the dataset's target."""
     per: Literal["image", "batch"] = "image"
     """Whether each image draws its own superclasses to drop, or a batch draws once."""

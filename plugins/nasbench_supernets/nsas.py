@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, PrivateAttr
 
 from nasbench import Arch, BadInput, Modifier, Run, hookimpl
+from nasbench.plugins import hooks_of
 
 
 def distance(a: Arch, b: Arch) -> float:
@@ -43,6 +44,11 @@ class NSAS(Modifier):
     def refuse(self, run: Run) -> str | None:
         if "ms" in run.plugins:
             return "nsas trains subnets of many clusters in a step, and ms has a momentum for each; use one of them."
+        if "pa-da" in run.plugins:
+            return "pa-da weighs operations by the gradients of one subnet a step, and nsas adds others."
+        for name, plugin in run.plugins.items():
+            if "train_step" in hooks_of(run.manager, plugin):
+                return f"nsas weighs the losses of a plain step, and {name} has a step of its own."
         return None
 
     def novelty(self, arch: Arch, others: list[Arch]) -> float:

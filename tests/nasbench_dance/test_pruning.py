@@ -248,7 +248,9 @@ def test_the_backbone_is_trained_once_for_all_methods(
     assert len(list((tmp_path / "runs" / "shared").iterdir())) == 1
     record("dance", seed=1)
     record("dance", train={"lr": 0.004})
-    assert len([p for p in (tmp_path / "runs" / "shared").iterdir() if p.is_dir()]) == 3
+    record("dance", train={"label_smoothing": 0.1})
+    record("dance+superclass-dropout")
+    assert len([p for p in (tmp_path / "runs" / "shared").iterdir() if p.is_dir()]) == 5
 
 
 @pytest.mark.invariant("dance", 18)

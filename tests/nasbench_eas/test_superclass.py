@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from nasbench_eas.eas import EAS
 from nasbench_eas.superclass import FOLDER, Superclasses, accuracies, read_superclasses
+from nasbench_eas.superclass_dropout import SuperclassDropout
 
 from nasbench import BadInput
 from tests.nasbench_eas.conftest import Prepare
@@ -70,6 +72,20 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str, sentence: 
     with pytest.raises(BadInput) as error:
         read_superclasses(str(tmp_path / "mine.yaml"), DIGITS)
     assert sentence in str(error.value)
+
+
+def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("low: ['0', '1', '2', '3', '4']\nhigh: ['5', '6', '7', '8', '9']")
+    name = SuperclassDropout(superclasses=str(path)).superclasses
+    assert name.startswith(f"{path}@")
+    assert EAS(superclasses=str(path)).superclasses == SuperclassDropout(superclasses=name).superclasses == name
+    assert read_superclasses(name, DIGITS) == read_superclasses(str(path), DIGITS)
+    assert SuperclassDropout(superclasses="car-20").superclasses == "car-20"
+    path.write_text("low: ['0', '1', '2', '3']\nhigh: ['4', '5', '6', '7', '8', '9']")
+    assert SuperclassDropout(superclasses=str(path)).superclasses != name
+    with pytest.raises(BadInput, match=r"mine\.yaml has changed"):
+        read_superclasses(name, DIGITS)
 
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:

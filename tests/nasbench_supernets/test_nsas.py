@@ -105,6 +105,10 @@ def test_calr_gives_every_subnet_a_rate_of_its_own(train: Train) -> None:
 def test_mixtures_and_clusters_are_refused(train: Train) -> None:
     with pytest.raises(BadInput, match="nsas trains subnets of many clusters in a step"):
         train_refused("spos+ms+nsas")
+    with pytest.raises(BadInput, match="nsas weighs the losses of a plain step, and sumnas has a step of its own"):
+        train_refused("sumnas+nsas")
+    with pytest.raises(BadInput, match="pa-da weighs operations by the gradients of one subnet a step"):
+        train_refused("pa-da+nsas")
 
     def relax(run: Run, archs: list[Arch]) -> Any:
         return [[torch.ones(3) for _ in arch] for arch in archs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,16 @@ def test_the_front_is_drawn_and_told(tmp_path: Path) -> None:
 def test_what_cannot_be_asked_for(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=message):
         plot("cost", written(tmp_path / "runs", pruned(0)), tmp_path, Options(**options))
+
+
+def test_an_axis_may_begin_at_nothing(tmp_path: Path) -> None:
+    runs = written(tmp_path / "runs", *(pruned(seed) for seed in range(2)))
+    for path in runs.rglob("record.json"):
+        record = json.loads(path.read_text())
+        for i, one in enumerate(record["results"]):
+            one["metrics"].append({**one["metrics"][0], "name": "nothing_first", "value": 3.0 * i})
+        path.write_text(json.dumps(record))
+    assert plot("cost", runs, tmp_path / "plots", Options(x="nothing_first"))
 
 
 @pytest.mark.parametrize(
