@@ -15,6 +15,8 @@ from nasbench.budget import Window
 from nasbench.errors import BadInput, unknown
 from nasbench.plugins import LATER, Plugin, build, build_terms, format_label, in_order, load, parse_label, validated
 
+#: libyaml where there is it: several times as fast, with the same answers.
+FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Augmentation = Literal["flip", "crop", "autoaugment", "cutout"]
 
 
@@ -182,7 +184,7 @@ def preset_values(cls: type[Plugin], name: str, preset: str, space: str, dataset
     if not path.exists():
         return {}
     try:
-        content = (yaml.safe_load(path.read_text()) or {}).get(preset, {})
+        content = (yaml.load(path.read_text(), FastLoader) or {}).get(preset, {})
     except (yaml.YAMLError, AttributeError, ValueError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise BadInput(f"The presets {path} of {name} do not map presets to settings (line {line}).") from None

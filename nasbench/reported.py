@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nasbench.errors import BadInput
 from nasbench.plugins import discover, load, validated
+from nasbench.recipe import FastLoader
 
 
 class Entry(BaseModel):
@@ -105,8 +106,7 @@ def read(folder: Path) -> Paper:
 def read_yaml(path: Path) -> Any:
     """What a file of a paper holds. Raises BadInput if it cannot be read."""
     try:
-        # libyaml where there is it: a paper has hundreds of numbers
-        return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(path.read_text(), FastLoader)
     except (OSError, ValueError, yaml.YAMLError):
         raise BadInput(f"The file {path} of a paper cannot be read as YAML.") from None
 
