@@ -143,8 +143,8 @@ def load(kind: str, name: str) -> type[Any]:
     base = BASES.get(kind)
     if base and not (isinstance(cls, type) and issubclass(cls, base)):
         raise BadInput(f"{entry.value}, registered as the {kind} {name!r}, is no nasbench.{base.__name__}.")
-    theirs = entry.dist is None or entry.dist.name != "nasbench"
-    if theirs and base and cls.api != hookspecs.VERSION:
+    # Whose it is comes last: a distribution's name is read from its metadata each time.
+    if base and cls.api != hookspecs.VERSION and (entry.dist is None or entry.dist.name != "nasbench"):
         mend = "upgrade nasbench" if cls.api > hookspecs.VERSION else "docs/hooks.md says what changed"
         raise BadInput(
             f"The {kind} {name!r} of {origin(entry)} is written for version {cls.api} of the hooks, "
