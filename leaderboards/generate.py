@@ -1,6 +1,7 @@
 """Write every page that is made from records: `make pages`. A test finds out when one is stale.
 
-The tables beside this file, the papers' tables in reproduced/, and the rows that README.md shows.
+The tables beside this file, the papers' tables in reproduced/, the rows that README.md shows, and those pictures of
+`nasbench plot` that lie here.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from pathlib import Path
 
 from nasbench import leaderboard
 from nasbench.files import write_atomic
+from nasbench.plotting import Options, plot
 
 #: What README.md shows of which table: the best by tau, of the rows whose seeds are enough for a verdict.
 MAIN = ("nb201", "cifar10", "cifar10-jpeg", "cpu", "official327")
 SHOWN = ("method", "Kendall's tau", "95 % interval", "true top-1 (%)", "n")
 ROWS, SEEDS = 8, 3
+#: What the pictures here may be of.
+PLOTS = (("intervals", Options()), ("cost", Options()), ("cost", Options(x="average_madds", y="average_top1")))
 REPRODUCE = (
     "reproduce dance dynamic-supernet eas mg-darts --preset cpu --dataset cifar10=cifar10-jpeg "
     "--runs leaderboards --dry-run --out leaderboards/reproduced"
@@ -46,6 +50,12 @@ def generate(root: Path) -> None:
         subprocess.run(
             command, cwd=root, env={**os.environ, "NASBENCH_HOME": home}, stdout=subprocess.DEVNULL, check=True
         )
+    with tempfile.TemporaryDirectory() as drawn:
+        shown = sorted(folder.glob("*.svg"))
+        for kind, options in PLOTS if shown else ():
+            plot(kind, folder, Path(drawn), options)
+        for picture in shown:
+            write_atomic(picture, Path(drawn, picture.name).read_bytes())
     marks = r"(<!-- leaderboard -->\n).*(<!-- /leaderboard -->)"
     mended = re.sub(marks, lambda m: m[1] + head(folder) + m[2], readme.read_text(), flags=re.DOTALL)
     write_atomic(readme, mended)
