@@ -106,7 +106,10 @@ def test_list(tmp_path: Path) -> None:
     assert {"calr", "ms"} <= everything["modifiers"].keys()
     assert {"nb201", "tiny"} <= everything["spaces"].keys()
     assert everything["presets"].keys() == PRESETS.keys()
-    del everything["spaces_of"]  # stands behind each method
+    del everything["spaces_of"]  # stands below each method
+    descriptions = everything.pop("descriptions")
+    assert [names.keys() for names in descriptions.values()] == [everything[kind].keys() for kind in descriptions]
+    assert all(text.endswith(".") for names in descriptions.values() for text in names.values())
     lines = ok("list", tmp_path).splitlines()
     for kind, names in everything.items():
         assert kind in lines

@@ -29,5 +29,5 @@ def test_the_list_shows_it(tmp_path: Path) -> None:
     found = json.loads(nasbench("list", "methods", "--json", cwd=tmp_path).out)["spaces_of"]
     assert {(method, space) for method, spaces in found.items() for space in spaces} == set(PAIRS)
     lines = nasbench("list", "methods", cwd=tmp_path).out.splitlines()
-    (line,) = [line for line in lines if line.split()[0] == "random-search"]
-    assert line.endswith("on nb201 tiny")
+    (at,) = [at for at, line in enumerate(lines) if line.split()[0] == "random-search"]
+    assert lines[at + 1].split() == ["on", "nb201", "tiny"]

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasbench import Arch, BadInput, Choice, Evaluator, Method, Metric, Modifier, Plugin, Run, cli, hookimpl
+from nasbench.cli.looking import _row
 from nasbench.hookspecs import CALLS, ROOTS, VERSION, Hooks, hookspec
 from nasbench.oneshot import Defaults
 from nasbench.plugins import (
@@ -419,7 +420,50 @@ def test_a_list_of_distributions_names_what_is_broken_and_goes_on(install: Insta
     assert (
         "problem: The modifier 'rates' is registered twice, as tests.test_plugins:Anything by bell 1.0 and as " in again
     )
-    assert re.search("^  rates +bell 1.0, acme 1.0$", nasbench("list", "modifiers", cwd=tmp_path).out, re.MULTILINE)
+    assert re.search(
+        r"^  rates +\[bell 1.0, acme 1.0\]$", nasbench("list", "modifiers", cwd=tmp_path).out, re.MULTILINE
+    )
+
+
+def test_a_description_is_read_without_an_import(install: Install, tmp_path: Path) -> None:
+    site = install(
+        "acme",
+        methods={"told": "acme.methods:Told", "bare": "acme.methods:Bare", "gone": "acme.none:X", "odd": "acme.odd:X"},
+        modifiers={"inside": "acme:Inside", "single": "acme_single:Single", "elsewhere": "no_such_module:X"},
+        papers={"paper": "acme.methods:PAPER"},
+    )
+    (site / "acme").mkdir()
+    (site / "acme/__init__.py").write_text('raise SystemExit\nclass Inside:\n    """As Li et al. 2017, e.g. so."""\n')
+    told = 'class Told:\n    """Fair in\n    each step (Eq. 2). More of it."""\nclass Bare: pass\n'
+    (site / "acme/methods.py").write_text(f'raise SystemExit\n{told}PAPER = 1\n"""A title."""\n')
+    (site / "acme/odd.py").write_text("class X(:")
+    (site / "acme_single.py").write_text('raise SystemExit\ndef Single():\n    """One file"""')
+    found = json.loads(nasbench("list", "--json", cwd=tmp_path).out)["descriptions"]
+    assert {name: found["methods"][name] for name in ("told", "bare", "gone", "odd")} == {
+        "told": "Fair in each step (Eq. 2).", "bare": "", "gone": "", "odd": "",
+    }  # fmt: skip
+    assert {name: found["modifiers"][name] for name in ("inside", "single", "elsewhere")} == {
+        "inside": "As Li et al. 2017, e.g. so.", "single": "One file", "elsewhere": "",
+    }  # fmt: skip
+    assert found["papers"]["paper"] == "A title."
+    lines = nasbench("list", "methods", cwd=tmp_path).out.splitlines()
+    assert "  told                     Fair in each step (Eq. 2). [acme 1.0]" in lines
+    assert "  bare                     [acme 1.0]" in lines
+    (tmp_path / "mine.py").write_text(
+        'from nasbench import Method\n\n\nclass Mine(Method):\n    """Of a file. With more."""\n'
+    )
+    lines = nasbench("list", "methods", "--plugin", "mine.py", cwd=tmp_path).out.splitlines()
+    assert "  mine                     Of a file. [mine.py]" in lines
+
+
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_a_description_is_cut_and_whose_it_is_stays(width: int) -> None:
+    whole = _row("name", "In each step all of them.", "[acme 1.0]")
+    cut = _row("name", "In each step all of them.", "[acme 1.0]", width)
+    assert whole == "  name                     In each step all of them. [acme 1.0]"
+    assert cut.startswith("  name ")
+    assert cut.endswith("… [acme 1.0]")
+    assert len(cut) <= max(width, 40)
 
 
 def test_an_unknown_name_gets_a_suggestion() -> None:

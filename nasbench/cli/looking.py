@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from typing import Annotated
 
 import typer
@@ -27,9 +30,10 @@ def list_(
 ) -> None:
     """List what is installed, and which method runs on which space.
 
+    Each is shown with the first sentence of its docstring, and with its distribution where that is not nasbench.
     `plugins` shows which distribution registers what; what cannot be used is named, and the exit code is then 1.
     """
-    from nasbench import home, installed
+    from nasbench import __version__, home, installed
     from nasbench.files import dump_json
     from nasbench.plugins import GROUPS, discover, origin, registered
 
@@ -49,12 +53,14 @@ def list_(
             typer.echo(f"problem: {one_line(problem)}", err=True)
         raise typer.Exit(int(bool(problems)))
     found: dict[str, dict[str, str]] = {}
+    descriptions: dict[str, dict[str, str]] = {}
     for plural, kind in kinds.items():
         if what in (plural, "all"):
-            found[plural] = {}
+            found[plural], descriptions[plural] = {}, {}
             for entry in registered(kind):  # a name that is registered twice is shown with both
                 known = found[plural].get(entry.name)
                 found[plural][entry.name] = f"{known}, {origin(entry)}" if known else origin(entry)
+                descriptions[plural][entry.name] = "" if known else installed.description(entry)
     if "datasets" in found:
         found["datasets"] |= dict.fromkeys(home.stored("datasets"), "added with `nasbench data add`")
     if what in ("presets", "all"):
@@ -68,19 +74,25 @@ def list_(
         pairs = matrix.ask(list(found["methods"]), list(discover("space"))) if check else matrix.shipped()
         spaces = {method: [space for space, why in row.items() if not why] for method, row in pairs.items()}
     if json:
-        typer.echo(dump_json({**found, "spaces_of": spaces} if spaces else found), nl=False)
+        more = {"descriptions": descriptions, "spaces_of": spaces}
+        typer.echo(dump_json({**found, **{key: value for key, value in more.items() if value}}), nl=False)
         return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None  # a pipe gets every word
     for plural, names in found.items():
         typer.echo(plural)
-        for name, about in names.items():
-            known = (
-                f"on {' '.join(spaces[name])}"
-                if name in spaces
-                else "--check tells on what"
-                if plural == "methods"
-                else ""
-            )
-            typer.echo(f"  {name:<24} {about:<16} {known}".rstrip())
+        for name, where in names.items():
+            theirs = "" if where == f"nasbench {__version__}" else f"[{where}]"
+            text, theirs = (where, "") if plural == "presets" else (descriptions[plural].get(name, ""), theirs)
+            typer.echo(_row(name, text, theirs, width))
+            if plural == "methods":
+                typer.echo(_row("", f"on {' '.join(spaces[name])}" if name in spaces else "--check tells on what", ""))
+
+
+def _row(name: str, text: str, theirs: str, width: int | None = None) -> str:
+    """A line of a list; the text is cut to the terminal's width, and whose it is stays."""
+    if width is not None:
+        text = textwrap.shorten(text, max(width - 28 - len(theirs), 1), placeholder="…")
+    return f"  {name:<24} {f'{text} {theirs}'.strip()}".rstrip()
 
 
 @app.command(epilog=examples("nasbench config -m fairnas+calr -s nb201 --preset cpu > my.yaml"))
