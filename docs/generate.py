@@ -49,7 +49,10 @@ def _signature(hook: Any) -> str:
 def command_line() -> str:
     """The command line, from typer: every verb with its arguments, options and examples."""
     lines = ["# Command line", NOTE]
-    lines += ["Exit codes: 0 done, 1 failed or stale, 2 bad input or refused, 130 interrupted.", ""]
+    lines += [
+        "Exit codes: 0 done, 1 failed or stale, 2 bad input or refused, 130 interrupted. `nasbench --version` shows the"
+    ]
+    lines += ["version, `--help` after a command its options.", ""]
     lines += ["| variable | what it is for |", "|---|---|"]
     lines += ["| `NASBENCH_HOME` | where datasets and tables live; else the platform's folder for caches |"]
     lines += ["| `NASBENCH_PLUGINS` | files of plugins, as `--plugin` names them, separated like `PATH` |"]

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,15 @@ def test_without_a_command_there_is_help(tmp_path: Path) -> None:
     assert ok("", tmp_path) == ok("--help", tmp_path)
 
 
+def test_the_version_is_that_of_the_distribution(tmp_path: Path) -> None:
+    assert ok("--version", tmp_path) == f"nasbench {version('nasbench')}\n"
+
+
 @pytest.mark.parametrize(
     "command",
     [
         "--help",
+        "--version",
         "run --help",
         "list",
         "list --json",

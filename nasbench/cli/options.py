@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from nasbench import __version__
+
 
 def examples(*commands: str) -> str:
     """The end of a help text; \\b keeps its lines apart."""
@@ -24,6 +26,22 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Add and list datasets and ground-truth tables.")
 app.add_typer(data_app, name="data")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nasbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """What goes before every verb; the text of the help is the app's."""
+
 
 Method = Annotated[
     str, typer.Option("--method", "-m", metavar="LABEL", help="A method and modifiers: fairnas+calr[gamma_prime=3].")
