@@ -11,9 +11,17 @@ import typer
 
 from nasbench import hookspecs
 from nasbench.cli import app
+from nasbench.installed import description
+from nasbench.plugins import registered
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- made by docs/generate.py -->\n"
+#: The plugins that have no card of their own, and the card that describes them.
+SHARED = {
+    **dict.fromkeys(("params", "madds", "synflow", "naswot", "jacob-cov", "snip", "grasp", "zico"), "zero-cost"),
+    **dict.fromkeys(("ofa-v", "random-in-budget"), "ofa-t"),
+    "eas-v": "eas",
+}
 
 
 def hooks() -> str:
@@ -85,7 +93,43 @@ def _cell(parameter: Any) -> str:
     return (parameter.help or "").replace("|", "\\|") + (f" [default: {default}]" if shown else "") + required
 
 
-PAGES = {"hooks.md": hooks, "command-line.md": command_line}
+def methods() -> str:
+    """The index of the methods' cards."""
+    lines = ["# Methods and modifiers", NOTE]
+    lines += ["A card has a method's equations, the choices made where its paper is ambiguous, and numbered invariants"]
+    lines += [
+        "that tests prove. `nasbench list methods` says what runs on which space; `METHOD+MODIFIER` composes them."
+    ]
+    return "\n".join([*lines, *_cards("method"), *_cards("modifier")]) + "\n"
+
+
+def spaces() -> str:
+    """The index of the search spaces' cards, and of those of tables of costs."""
+    lines = ["# Search spaces", NOTE]
+    lines += ["A card has a space's decisions, its costs, where its ground truth is from, and numbered invariants that"]
+    lines += ["tests prove."]
+    return "\n".join([*lines, *_cards("space"), *_cards("cost")]) + "\n"
+
+
+def _cards(kind: str) -> list[str]:
+    lines = ["", f"## {kind.capitalize()}s", "", "| name | what it is | card |", "|---|---|---|"]
+    for entry in registered(kind):
+        if entry.dist is None or entry.dist.name != "nasbench":
+            continue
+        folder = "methods" if kind in ("method", "modifier") else "spaces"
+        card = f"{SHARED.get(entry.name, entry.name)}.md"
+        title = (FOLDER / folder / card).read_text().partition("\n")[0].removeprefix("# ")
+        about = description(entry).replace("|", "\\|")
+        lines.append(f"| `{entry.name}` | {about} | [{title}]({card}) |")
+    return lines
+
+
+PAGES = {
+    "hooks.md": hooks,
+    "command-line.md": command_line,
+    "methods/README.md": methods,
+    "spaces/README.md": spaces,
+}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

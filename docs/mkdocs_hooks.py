@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent
 
 
 def on_config(config: Any) -> Any:
-    """Put every card into the navigation."""
+    """Put every card into the navigation, below their index: README.md is sorted first."""
     for section in ("methods", "spaces"):
         config.nav.append(
             {section.capitalize(): [f"{section}/{p.name}" for p in sorted((FOLDER / section).glob("*.md"))]}

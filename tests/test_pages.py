@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -45,14 +46,28 @@ def test_a_method_takes_as_many_lines_as_its_page_says() -> None:
     assert all(isinstance(node, ast.ImportFrom) for node in imported)
 
 
-@pytest.mark.parametrize("page", ["hooks.md", "command-line.md"])
-def test_what_is_made_from_code_is_not_stale(page: str) -> None:
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    """docs/generate.py, which is no package's."""
     spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
     assert spec is not None
     assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["hooks.md", "command-line.md", "methods/README.md", "spaces/README.md"])
+def test_what_is_made_from_code_is_not_stale(page: str, generate: ModuleType) -> None:
     assert (DOCS / page).read_text() == generate.PAGES[page](), "run `python docs/generate.py`"
+
+
+@pytest.mark.parametrize("folder", ["methods", "spaces"])
+def test_the_index_leads_to_every_card(folder: str, generate: ModuleType) -> None:
+    rows = re.findall(r"^\| `(.+?)` \| .+\. \| \[.+\]\((.+)\) \|$", (DOCS / folder / "README.md").read_text(), re.M)
+    assert {card for _, card in rows} == {p.name for p in (DOCS / folder).glob("*.md")} - {"README.md"}
+    for name, card in rows:  # what shares a card is named there
+        assert f"{name}.md" == card or re.search(rf"\b{name}\b", (DOCS / folder / card).read_text()), name
 
 
 def test_every_page_is_in_the_navigation_and_every_block_is_marked() -> None:
