@@ -16,7 +16,7 @@ from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json, write_atomic
 from nasbench.metrics import mean_interval
 from nasbench.plugins import validated
-from nasbench.recipe import GROUPS, label_beside_preset
+from nasbench.recipe import GROUPS, beside_preset, label_beside_preset
 from nasbench.reported import Paper
 
 FORMATS = {"md": "pipe", "csv": "csv", "latex": "latex_booktabs"}
@@ -32,6 +32,8 @@ COLUMNS = (
     ("density (%/M)", "accuracy_density", 1),
 )
 MILLIONS = {"params", "madds"}
+#: Without a subset it counts what a search asked the ground truth for; else what a supernet has ranked.
+LOOKED_UP = "anytime_valid"
 #: Likewise, for what papers print.
 REPORTED = (
     ("reported tau (paper)", "kendall_tau", 3),
@@ -132,14 +134,26 @@ def settings(record: dict[str, Any]) -> dict[str, str]:
 
 
 def _labels(rows: list[list[tuple[str, dict[str, Any]]]]) -> list[str]:
-    """Each row's method and, where rows share one, the settings in which they differ."""
+    """Each row's method, the settings in which it differs from its preset, and, where rows share a method, those in
+    which they differ from each other; never one that is the preset's."""
     every = [{**settings(runs[0][1]), "method": label_beside_preset(runs[0][1]["recipe"])} for runs in rows]
     labels = []
-    for mine in every:
-        others = [s for s in every if s["method"] == mine["method"]]
-        differing = [f"{k}={v}" for k, v in mine.items() if any(other.get(k) != v for other in others)]
+    for mine, runs in zip(every, rows, strict=True):
+        others, usual = [s for s in every if s["method"] == mine["method"]], _of_preset(runs[0][1])
+        differing = [
+            f"{k}={v}"
+            for k, v in mine.items()
+            if usual.get(k, v) != v or (k not in usual and any(other.get(k) != v for other in others))
+        ]
         labels.append(", ".join([mine["method"], *differing]))
     return labels
+
+
+def _of_preset(record: dict[str, Any]) -> dict[str, str]:
+    """What the preset of a record says, as `settings`, but for what a machine's rule decides and the table says."""
+    usual = settings({**record, "recipe": {**record["recipe"], **beside_preset(record["recipe"])}})
+    said = {k: v for k, v in usual.items() if k.partition(".")[0] in (*GROUPS, "options") and v != "auto"}
+    return {k: v for k, v in said.items() if k != "score.subset"}
 
 
 def _rank(row: dict[str, Any]) -> tuple[str, str, float, float, str]:
@@ -173,6 +187,7 @@ def _row(label: str, phase: str, found: list[tuple[str, dict[str, Any], dict[str
         "values": {name: [m[name] for m in every if name in m] for _, name, _ in COLUMNS},
         "metrics": {r["recipe"]["seed"]: metrics for (_, r, _), metrics in zip(found, every, strict=True)},
         "seeds": [r["recipe"]["seed"] for _, r, _ in found],
+        "looked_up": [m["n"] for _, _, r in found for m in r["metrics"] if m["name"] == LOOKED_UP and not m["subset"]],
         "minutes": [sum(r["measured"]["seconds"].values()) / 60 for _, r, _ in found],
         "devices": sorted({f"{r['measured']['device']}, {r['measured']['threads']} threads" for _, r, _ in found}),
         "dates": sorted({r["measured"]["date"][:10] for _, r, _ in found}),
@@ -190,19 +205,22 @@ def spread(values: list[float], digits: int, scale: float = 1.0) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def _interval(values: list[float], digits: int) -> str:
+def _interval(values: list[float], digits: int, most: float) -> str:
+    """Student's interval for the mean, as text, cut off where no value can lie; nothing for fewer than three."""
     interval = mean_interval(values)
-    return f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
+    return f"[{max(interval[0], -most):.{digits}f}, {min(interval[1], most):.{digits}f}]" if interval else ""
 
 
 def cells(row: dict[str, Any]) -> dict[str, str]:
     """One row as text, a column each."""
     text = {**row["scenario"], "phase": row["phase"], "method": row["method"]}
-    intervals = {"kendall_tau": "95 % interval", "top1": "95 % interval (top-1)"}
+    intervals = {"kendall_tau": ("95 % interval", 1.0), "top1": ("95 % interval (top-1)", 100.0)}
     for title, name, digits in COLUMNS:
         text[title] = spread(row["values"][name], digits, 1e6 if name in MILLIONS else 1.0)
         if name in intervals:
-            text[intervals[name]] = _interval(row["values"][name], digits)
+            title, most = intervals[name]
+            text[title] = _interval(row["values"][name], digits, most)
+    text["looked up"] = spread(row["looked_up"], 0)
     text["minutes"] = spread(row["minutes"], 1)
     text["n"] = str(len(row["seeds"]))
     return text
@@ -217,7 +235,9 @@ def filled(body: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{title: text.get(title, "") for title in titles if title not in idle} for text in body]
 
 
-def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Sequence[Paper] = ()) -> str:
+def render(
+    key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Sequence[Paper] = (), links: bool = True
+) -> str:
     """One table as text; what the papers print of a row's label stands in columns of its own."""
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
@@ -241,9 +261,9 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
             + tabulate(body, headers="keys", tablefmt=FORMATS[format], disable_numparse=True)
             + "\n"
         )
-    for row, text in zip(rows, body, strict=True):
-        links = [f"[{seed}]({path})" for seed, path in zip(row["seeds"], row["paths"], strict=True)]
-        text["records (seed)"] = " ".join(links)
+    for row, text in zip(rows, body, strict=True) if links else ():
+        each = [f"[{seed}]({path})" for seed, path in zip(row["seeds"], row["paths"], strict=True)]
+        text["records (seed)"] = " ".join(each)
     lines = [
         f"# {space}, ranked against {target}" if ranked else f"# {space} on {target}",
         "",
@@ -266,23 +286,22 @@ def render(key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Seq
 
 def notes(rows: list[dict[str, Any]]) -> list[str]:
     """Which differences can be told from noise."""
-    notes, few = [], []
+    notes = []
     for row in rows:
         tau, trivial = row["values"]["kendall_tau"], row["values"]["params_tau"]
         interval = mean_interval(tau)
-        if tau and trivial:
+        if interval and trivial and tau != trivial:  # it may be that count itself
             baseline = statistics.fmean(trivial)
-            if interval is None:
-                few.append(row["method"])
-                continue
             verdict = "cannot be told from"
             if interval[0] > baseline:
                 verdict = "ranks better than"
             elif interval[1] < baseline:
                 verdict = "ranks worse than"
             notes.append(f"- {row['method']} {verdict} the parameter count (tau {baseline:.3f}).")
-    if few:
-        notes.append(f"- Fewer than three seeds, no verdict: {', '.join(few)}.")
+    if any(row["looked_up"] for row in rows):
+        notes.append("- Looked up: networks trained alone that a search was told the accuracy of; not in `minutes`.")
+    if any(len(row["seeds"]) < differences.ENOUGH for row in rows):
+        notes.append("- Rows of fewer than three seeds get no verdict.")
     if notes:
         notes.append("")
     return [*notes, *(line for sentence in differences.note(rows) for line in (sentence, ""))]
@@ -300,8 +319,8 @@ def _csv(body: list[dict[str, str]]) -> str:
 
 
 def render_all(found: list[tuple[str, dict[str, Any]]], format: str = "md", papers: Sequence[Paper] = ()) -> str:
-    """Every table, one after the other."""
-    return "\n".join(render(key, rows, format, papers) for key, rows in tables(everywhere(found)).items())
+    """Every table, one after the other, without links to the records."""
+    return "\n".join(render(key, rows, format, papers, False) for key, rows in tables(everywhere(found)).items())
 
 
 def file_name(key: Key) -> str:

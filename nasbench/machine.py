@@ -51,7 +51,7 @@ def resolve_engine(recipe: Recipe) -> Recipe:
             "precision": precision,
             "memory_format": layout,
             "static": static,
-            "threads": engine.threads or max(1, cores() // processes()),
+            "threads": engine.threads or asked_threads() or max(1, cores() // processes()),
             "processes": processes(),
         }
     )
@@ -61,6 +61,12 @@ def resolve_engine(recipe: Recipe) -> Recipe:
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def asked_threads() -> int | None:
+    """What OMP_NUM_THREADS asks for, as torch itself would take it."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdecimal() and int(text) else None
 
 
 def gpus() -> int:

@@ -1,13 +1,15 @@
 """Plugins in a file that is no package yet: what `--plugin FILE.py` names is registered like what is installed.
 
-The files stand in the environment variable NASBENCH_PLUGINS, so that the processes of a sweep know them too. A run
-that uses one records its digest; a file that needs others beside it is a package (`nasbench new`).
+The files stand in the environment variable NASBENCH_PLUGINS, so that the processes of a sweep know them too. A file
+that needs others beside it is a package (`nasbench new`). A run records the digests of the files that it uses, and of
+the packages of others than nasbench: an edited method is another run.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import inspect
 import os
 import re
@@ -19,7 +21,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from nasbench.errors import BadInput
-from nasbench.plugins import GROUPS
+from nasbench.plugins import GROUPS, registered
 
 VARIABLE = "NASBENCH_PLUGINS"
 #: What a class derives from tells its kind; by name, since importing the bases takes seconds.
@@ -119,23 +121,44 @@ def name_of(cls: type) -> str:
 
 
 def digests(names: Iterable[str]) -> dict[str, str]:
-    """The files that a run with these terms, space and dataset uses, and their digests.
+    """The files and packages that a run with these terms, space and dataset uses, and their digests.
 
-    One with an evaluator has a part in every run.
+    A file with an evaluator has a part in every run; a package's evaluators have not, or each that is installed would
+    make all runs others.
     """
     used = {*names}
-    return {
+    mine = {
         file.path.name: file.digest
         for file in files()
         if any(entry.name in used or entry.group == GROUPS["evaluator"] for entry in file.entries)
     }
+    installed = [e for kind in ("method", "modifier", "space", "dataset") for e in registered(kind) if e.name in used]
+    tops = {e.module.partition(".")[0] for e in installed if e.dist is not None and e.dist.name != "nasbench"}
+    return mine | {top: package_digest(top) or "" for top in sorted(tops)}
+
+
+@functools.cache
+def package_digest(top: str) -> str | None:
+    """Sixteen hex digits of all Python files of a package or module, once a process; None if there is none."""
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    paths = [(p.relative_to(folder), p) for folder in folders for p in sorted(folder.rglob("*.py"))]
+    digest = hashlib.blake2b(digest_size=8)
+    for name, path in paths or [(Path(f"{top}.py"), Path(spec.origin or ""))]:
+        digest.update(f"{name.as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def require(recorded: dict[str, str]) -> None:
-    """Raises BadInput if a file that a recipe was made with is not registered here, or has changed since."""
-    have = {file.path.name: file.digest for file in files()}
+    """Raises BadInput if a file or package that a recipe was made with is not here, or has changed since."""
+    here = {file.path.name: file.digest for file in files()}
     for name, digest in recorded.items():
-        if name not in have:
-            raise BadInput(f"This run needs the plugin file {name} (digest {digest}); name it with --plugin {name}.")
-        if have[name] != digest:
-            raise BadInput(f"This run was made with another {name}: its digest is {digest}, that here {have[name]}.")
+        is_file = name.endswith(".py")
+        what, how = ("plugin file", f"name it with --plugin {name}") if is_file else ("package", "install it")
+        have = here.get(name) if is_file else package_digest(name)
+        if have is None:
+            raise BadInput(f"This run needs the {what} {name} (digest {digest}); {how}.")
+        if have != digest:
+            raise BadInput(f"This run was made with another {name}: its digest is {digest}, that here {have}.")

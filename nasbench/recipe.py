@@ -117,7 +117,7 @@ class EngineSettings(Settings):
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     """auto: channels_last with bfloat16, else contiguous."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads; null takes every core this process may use."""
+    """CPU threads; null takes OMP_NUM_THREADS, or else every core this process may use."""
     static: Literal["auto", "off", "recorded"] = Field("off", json_schema_extra=LATER)
     """Whether a step's subnets are one pass that is the same whatever they are, replayed as CUDA graphs; scoring is
     recorded too, where it takes several batches. Mixtures, and subnets of which a few share an operation, run as with
@@ -259,6 +259,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------- resolving
 
+#: Options of a space that a run sets by itself, from its dataset.
+OF_THE_DATA = ("classes", "image")
 #: What stands in a preset or a config beside the groups of settings.
 NAMES = ("dataset", "target", "preset", "seed")
 
@@ -345,6 +347,20 @@ def of_preset(plugins: dict[str, Plugin], space: str, preset: str, dataset: str 
     for name in in_order(plugins):
         values = merge(values, preset_values(type(plugins[name]), name, preset, space, dataset))
     return values
+
+
+def beside_preset(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The groups of settings and the space's options of a recorded recipe, as its preset has them today; nothing where
+    that is not at hand, as of a plugin that is not installed."""
+    space = recipe["space"]
+    try:
+        values = of_preset(build_terms(recipe["method"], {}), space, recipe["preset"], recipe["dataset"])
+        groups = {g: validated(cls, values.get(g, {})).model_dump(mode="json") for g, cls in GROUPS.items()}
+        options = build(load("space", space), space, values.get(space, {})).model_dump(mode="json")
+    except BadInput:
+        return {}
+    options |= {name: recipe["options"][space].get(name) for name in OF_THE_DATA if name in options}
+    return {**groups, "options": {space: options}}
 
 
 def label_beside_preset(recipe: dict[str, Any]) -> str:

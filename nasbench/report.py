@@ -18,10 +18,7 @@ from nasbench.files import write_atomic
 from nasbench.leaderboard import Key
 from nasbench.plotting import Found, Options, Picture, architecture, cost, intervals, progress, ranking, styled
 from nasbench.plotting.inline_svg import inlined
-from nasbench.recipe import GROUPS, label_beside_preset, resolve
-
-#: What a run sets by itself, from its dataset.
-OF_THE_DATA = ("classes", "image")
+from nasbench.recipe import GROUPS, OF_THE_DATA, label_beside_preset, resolve
 
 
 class Board(NamedTuple):
@@ -173,7 +170,8 @@ def command(record: dict[str, Any]) -> str:
         for name, value in values.items():
             if given.get(group, {}).get(name, ...) != value and not (group == recipe["space"] and name in OF_THE_DATA):
                 sets += ["--set", f"{group}.{name}={json.dumps(value)}"]
-    words = ["nasbench", "run", *(word for name in recipe.get("plugin_files", {}) for word in ("--plugin", name))]
+    plugin_files = [name for name in recipe.get("plugin_files", {}) if name.endswith(".py")]  # the others are installed
+    words = ["nasbench", "run", *(word for name in plugin_files for word in ("--plugin", name))]
     words += ["-m", label, "-s", recipe["space"]]
     return shlex.join([*words, *(word for name, value in names.items() for word in (f"--{name}", str(value))), *sets])
 

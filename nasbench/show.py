@@ -78,8 +78,9 @@ def setting(run: Run) -> None:
     """One line on what is used, and how to get the paper's setting."""
     recipe = run.recipe
     train = f"{recipe.train.epochs} epochs, " if trains(run) else ""
+    truth = f"ranked against {recipe.target}" if run.truth else f"no ground truth for {recipe.target}"
     console.print(
-        f"{recipe.method} on {recipe.space}: data {recipe.dataset}, ranked against {recipe.target}; "
+        f"{recipe.method} on {recipe.space}: data {recipe.dataset}, {truth}; "
         f"preset {recipe.preset} ({train}subset {recipe.score.subset})."
     )
     if recipe.preset != "paper":
@@ -128,12 +129,18 @@ def record(record: dict[str, Any], path: Path, finished_before: bool = False) ->
     measured = record["measured"]
     shared = measured.get("shared", ())
     times = [f"{name} {s:.1f} s{' (shared)' if name in shared else ''}" for name, s in measured["seconds"].items()]
+    looked_up = metric(record, "anytime_valid")
+    if looked_up and not looked_up["subset"]:
+        line("looked up", f"{looked_up['n']:,} networks trained alone, in the table")
     line("time", ", ".join(times) or "none to speak of")
     line("peak memory", f"{measured['peak_memory_bytes'] / 2**20:,.0f} MiB ({measured['peak_memory_of']})")
     line("record", str(path))
     tau, baseline = metric(record, "kendall_tau"), metric(record, "params_tau")
-    if tau and baseline and None not in (tau["value"], baseline["value"]) and baseline["value"] > tau["value"]:
-        console.print("The parameter count, which costs no training, ranks these architectures better.", style="yellow")
+    if len(record["results"]) == 1 and tau and baseline and None not in (tau["value"], baseline["value"]):
+        high = tau["high"] if tau["high"] is not None else math.inf
+        if baseline["value"] >= tau["value"]:
+            verdict = "ranks these architectures better" if baseline["value"] > high else "may rank them as well"
+            console.print(f"The parameter count, which costs no training, {verdict}.", style="yellow")
 
 
 def pick(record: dict[str, Any]) -> None:
@@ -148,9 +155,9 @@ def pick(record: dict[str, Any]) -> None:
         below = f", {number(regret, 2)} below the best in the table" if regret else ""
         line("  true top-1" if regret else "  test top-1", f"{number(top1, 2)} %{below}")
     if params := metric(record, "params"):
-        density = metric(record, "accuracy_density")
-        per = f", {density['value']:,.1f} % per million" if density else ""
-        line("  parameters", f"{params['value']:,.0f}{per}")
+        line("  parameters", f"{params['value']:,.0f}")
+    if density := metric(record, "accuracy_density"):
+        line("  accuracy density", f"{number(density, 1)} (top-1 in % per million parameters)")
 
 
 def scenarios(record: dict[str, Any]) -> str:

@@ -66,12 +66,15 @@ def test_the_order_of_the_records_does_not_matter() -> None:
 def test_runs_with_other_settings_are_rows_of_their_own() -> None:
     found = rows(made(), made("spos", 0.5, "train.epochs=7"), made("spos+calr[g=exp]"), made("spos+calr"))
     assert {row["method"] for row in found} == {
-        "spos, train.epochs=2",
+        "spos",  # as the preset has it
         "spos, train.epochs=7",
         "spos+calr",
         "spos+calr[g=exp]",
     }
     assert {row["n"] for row in found} == {"1"}
+    assert rows(made("spos", 0.5, "train.epochs=7"))[0]["method"] == "spos, train.epochs=7"  # also where it is alone
+    moved = made("spos", 0.5, "engine.precision=bfloat16")
+    assert rows(moved)[0]["method"] == "spos, engine.precision=bfloat16"  # the preset test says float32
 
 
 def test_a_setting_that_an_older_record_lacks_has_its_default() -> None:
@@ -80,7 +83,7 @@ def test_a_setting_that_an_older_record_lacks_has_its_default() -> None:
     (row,) = rows(old, new)
     assert (row["method"], row["n"], row["Kendall's tau"]) == ("spos", "2", "0.200 ± 0.141")
     found = rows(old, new, made("spos", 0.5, "score.batch_norm=recalibrated"))
-    assert [row["method"] for row in found] == ["spos, score.batch_norm=recalibrated", "spos, score.batch_norm=batch"]
+    assert [row["method"] for row in found] == ["spos, score.batch_norm=recalibrated", "spos"]
 
 
 def test_what_cannot_be_compared_stands_in_tables_of_its_own(tmp_path: Path) -> None:
@@ -132,8 +135,26 @@ def test_a_difference_within_noise_is_not_called_better(taus: list[float], verdi
 
 def test_two_seeds_give_no_verdict() -> None:
     text = render_all([("run", made(tau=0.9)), ("run2", made(tau=0.91, seed=1))])
-    assert "\n- Fewer than three seeds, no verdict: spos.\n" in text
+    assert "\n- Rows of fewer than three seeds get no verdict.\n" in text
     assert "parameter count" not in text
+
+
+def test_the_parameter_count_is_not_compared_with_itself() -> None:
+    assert "parameter count" not in render_all([(f"{s}", made("params", 0.4, seed=s)) for s in range(3)])
+
+
+def test_no_interval_leaves_what_an_accuracy_can_be() -> None:
+    found = rows(*(made(tau=tau, seed=s, top1=top1) for s, (tau, top1) in enumerate([(1, 99), (0.9, 60), (-0.9, 98)])))
+    assert (found[0]["95 % interval"], found[0]["95 % interval (top-1)"]) == ("[-1.000, 1.000]", "[30.44, 100.00]")
+
+
+def test_what_a_search_was_told_is_a_column() -> None:
+    told, ranked = made("random-search", None), made()
+    for record, subset in ((told, ""), (ranked, "table")):
+        record["results"][0]["metrics"].append({"name": "anytime_valid", "value": 9.0, "n": 20, "subset": subset})
+    (one,), (other,) = rows(told), rows(ranked)
+    assert (one["looked up"], "looked up" in other) == ("20", False)
+    assert "Looked up: networks trained alone that a search was told" in render_all([("a", told)])
 
 
 def test_latex_and_unknown_formats() -> None:
@@ -283,7 +304,7 @@ def test_reported_numbers_go_by_the_target_and_not_by_the_images() -> None:
 
 
 def test_a_row_with_other_settings_has_no_reported_number() -> None:
-    found = [("a", made()), ("b", made("spos", 0.5, "train.momentum=0", "train.nesterov=false"))]
+    found = [("b", made("spos", 0.5, "train.momentum=0", "train.nesterov=false"))]
     assert render_all(found, papers=[paper(printed(0.751))]) == render_all(found)
 
 

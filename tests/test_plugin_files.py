@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from nasbench import BadInput, plugin_files
 from nasbench.plugins import discover, load, origin
 from nasbench.recipe import resolve
 from tests.command import nasbench
+from tests.conftest import Install
 
 METHOD = '''"""Two methods and a modifier."""
 
@@ -157,6 +159,27 @@ def test_an_evaluator_has_a_part_in_every_run(tmp_path: Path) -> None:
     assert [m["value"] for m in record["results"][0]["metrics"] if m["name"] == "seven"] == [7]
 
 
+def test_an_edited_package_is_another_run(tmp_path: Path, install: Install) -> None:
+    site = install("acme", modifiers={"slower": "acme_nas.slow:Slower"})
+    (site / "acme_nas").mkdir()
+    (site / "acme_nas" / "__init__.py").write_text("")
+    source = site / "acme_nas" / "slow.py"
+    source.write_text(METHOD)
+    first = run("-m", "spos+slower", cwd=tmp_path)
+    assert list(first["recipe"]["plugin_files"]) == ["acme_nas"]
+    assert run("-m", "spos+slower", cwd=tmp_path) == first
+    (site / "acme_nas" / "beside.py").write_text("# what the modifier may import\n")
+    second = run("-m", "spos+slower", cwd=tmp_path)
+    assert second["id"] != first["id"]
+    (tmp_path / "first.json").write_text(json.dumps(first))
+    refused = nasbench("verify", "first.json", cwd=tmp_path)
+    digests = [one["recipe"]["plugin_files"]["acme_nas"] for one in (first, second)]
+    assert refused.code == 2
+    assert "made with another acme_nas: its digest is {}, that here {}".format(*digests) in refused.err
+    shutil.rmtree(site)
+    assert "needs the package acme_nas" in nasbench("verify", "first.json", cwd=tmp_path).err
+
+
 def test_the_processes_of_a_sweep_know_it(mine: Path, tmp_path: Path) -> None:
     sweep = "methods: [fair-sampler]\nspaces: [tiny]\npresets: [test]\nset: {train.epochs: 1}\n"
     (tmp_path / "sweep.yaml").write_text(sweep)
@@ -253,9 +276,9 @@ def test_a_broken_file_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "line"), [("test: {train: {epochs: 1}", 1), ("quick:\n  a: 1\n b: 2", 3), ("- test", 1)]
+    ("content", "line"), [("test: {train: {epochs: 1}", "[12]"), ("quick:\n  a: 1\n b: 2", 3), ("- test", 1)]
 )
-def test_presets_that_cannot_be_read_are_named(mine: Path, tmp_path: Path, content: str, line: int) -> None:
+def test_presets_that_cannot_be_read_are_named(mine: Path, tmp_path: Path, content: str, line: int | str) -> None:
     (tmp_path / "presets").mkdir()
     (tmp_path / "presets" / "slower.yaml").write_text(content)
     plugin_files.add(mine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,11 @@ def test_a_true_record_is_confirmed_and_a_false_one_is_not(tmp_path: Path) -> No
     assert (good.code, good.out.splitlines()[-1], good.err) == (0, "the same", "")
     metric = record["results"][0]["metrics"][0]
     true, metric["value"] = metric["value"], 0.987
+    del record["recipe"]["train"]["label_smoothing"]  # as before there was this
+    record["measured"]["torch"] = "1.0"
     (tmp_path / "claimed.json").write_text(json.dumps(record))
     bad = nasbench("verify", "claimed.json", cwd=tmp_path)
+    assert re.search(r"Other rounding is to be expected: .*, torch 1\.0 before, .* now\.", bad.err)
     assert bad.code == 1
     assert bad.out.splitlines()[-2:] == [
         f"results[0].metrics[{metric['name']}].value: 0.987 before, {true} now",

@@ -79,8 +79,9 @@ def draw(
     left, bottom = floor(score), floor(true)
     outside = sum(s < left or t < bottom for s, t in zip(score, true, strict=True))
     if outside:
-        whole.set_xlim(left=left)
-        whole.set_ylim(bottom=bottom)
+        # Both ends: the margin that matplotlib leaves is a share of all there is.
+        whole.set_xlim(left, max(score) + (max(score) - left) / 20)
+        whole.set_ylim(bottom, max(true) + (max(true) - bottom) / 20)
         whole.text(0.03, 0.03, f"{outside} lower", transform=whole.transAxes, fontsize=7)
     for axes in (whole, near):
         axes.set_xlabel("predicted")
