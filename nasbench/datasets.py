@@ -47,12 +47,11 @@ class CIFAR(Dataset):
     def load(self) -> Images:
         from torchvision.datasets.utils import check_integrity, download_url
 
-        folder, file = home.path("downloads"), f"{self.name[:5]}-{self.name[5:]}-binary.tar.gz"
-        url = f"https://www.cs.toronto.edu/~kriz/{file}"
-        archive = folder / file
+        archive = home.path(home.FETCHED[self.name][0])
+        url = f"https://www.cs.toronto.edu/~kriz/{archive.name}"
         if not check_integrity(str(archive), self.md5):
             try:
-                download_url(url, str(folder), md5=self.md5)
+                download_url(url, str(archive.parent), md5=self.md5)
             except (URLError, OSError, RuntimeError) as error:
                 raise BadInput(
                     f"{self.name} could not be downloaded ({error}); fetch {url} elsewhere and put it at {archive}, "

@@ -133,6 +133,21 @@ def test_lists_show_what_was_added(tmp_path: Path, home: Path) -> None:
     assert "pets.v2" in ok("data list", tmp_path)
 
 
+def test_a_dataset_is_at_hand_once_its_file_is_there(tmp_path: Path, home: Path) -> None:
+    found = json.loads(ok("data list --json", tmp_path))
+    assert found["datasets"] == ["cifar10", "cifar100", "digits", "imagenet16-120"]
+    assert [*found["missing"]] == ["cifar10", "cifar100", "imagenet16-120"]
+    lines = ok("data list", tmp_path).splitlines()
+    assert "datasets  digits" in lines
+    assert "          cifar10 is not at hand: downloaded by torchvision at first use" in lines
+    assert any("`nasbench data add imagenet16-120 FOLDER`" in line for line in lines)
+    for file in ("downloads/cifar-10-binary.tar.gz", "datasets/imagenet16-120.safetensors"):
+        (home / file).parent.mkdir()
+        (home / file).touch()
+    assert [*json.loads(ok("data list --json", tmp_path))["missing"]] == ["cifar100"]
+    assert "datasets  cifar10, digits, imagenet16-120\n" in ok("data list", tmp_path)
+
+
 # ---------------------------------------------------------------------- config
 
 
@@ -292,7 +307,8 @@ def test_interrupted(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert err == "nasbench: interrupted; the same command goes on where it was.\n"
+    assert err == "nasbench: interrupted; the same command goes on from the last checkpoint, which is written every half minute.\n"
+    assert re.search(r"^train: going on after \d+ of 160 steps$", ok(shlex.join(words[3:]), tmp_path), re.MULTILINE)
     assert not list(tmp_path.rglob("record.json"))
 
 

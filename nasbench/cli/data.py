@@ -13,14 +13,19 @@ from nasbench.errors import BadInput
 
 @data_app.command("list", epilog=examples("nasbench data list --json"))
 def data_list(json: Json = False) -> None:
-    """List the datasets and tables at hand, and where they live."""
+    """List the datasets and tables at hand, and where they live.
+
+    Of a built-in dataset that is not at hand it says how to get it.
+    """
     from nasbench import home
     from nasbench.files import dump_json
     from nasbench.plugins import discover
 
+    missing = home.missing()
     found = {
         "home": str(home.path()),
         "datasets": list(dict.fromkeys([*discover("dataset"), *home.stored("datasets")])),
+        "missing": missing,
         "tables": home.stored("tables"),
         "costs": home.stored("costs"),
     }
@@ -28,7 +33,9 @@ def data_list(json: Json = False) -> None:
         typer.echo(dump_json(found), nl=False)
         return
     typer.echo(f"home      {found['home']}  (change it with NASBENCH_HOME)")
-    typer.echo(f"datasets  {', '.join(found['datasets'])}")
+    typer.echo(f"datasets  {', '.join(name for name in found['datasets'] if name not in missing)}")
+    for name, how in missing.items():
+        typer.echo(f"          {name} is not at hand: {how}")
     typer.echo(f"tables    {', '.join(found['tables']) or 'none added'}; a space may embed one of its own")
     typer.echo(f"costs     {', '.join(found['costs']) or 'none added'}; `nasbench list costs` names what can be")
 
