@@ -133,7 +133,9 @@ class Defaults(Plugin):
     @hookimpl(trylast=True)
     def select(self, run: Run) -> list[Choice]:
         scores = score_subset(run)
-        fitting = filter(run.fits, scores)
+        fitting = [arch for arch in scores if math.isfinite(scores[arch]) and run.fits(arch)]
+        if not fitting:
+            raise BadInput(f"None of {len(scores)} ranked architectures has a finite score and keeps to the limits.")
         return [Choice(max(fitting, key=scores.__getitem__), selected_on=run.scored_by)]
 
     @hookimpl(trylast=True)

@@ -67,6 +67,8 @@ class Terminal:
     def progress(self, run: Run, stage: str, done: int, total: int, info: dict[str, Any]) -> None:
         """Advance the stage's bar; numbers are read from the device only now and then."""
         if stage not in self.tasks:
+            if done > 1:
+                console.print(f"{stage}: going on after {done - 1:,} of {total:,} steps")
             self.bars.start()
             self.tasks[stage] = self.bars.add_task(stage, total=total, info="")
         self.bars.update(self.tasks[stage], completed=done)

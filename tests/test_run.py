@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import resource
 import signal
@@ -192,6 +193,25 @@ def test_an_interrupted_run_goes_on_where_it_was(run_tiny: RunTiny, stage: str, 
     assert records.equal(run_tiny("fairnas+calr+ms", EVERY_STEP, observers=[watcher]), undisturbed)
     assert watcher.seen[0] == (stage, at)  # whose checkpoint was not yet written
     assert len(watcher.seen) == STEPS[stage] - at + 1 + (STEPS["score"] if stage == "train" else 0)
+
+
+def test_training_that_diverges_is_no_result(run_tiny: RunTiny, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"The loss is nan in step \d of train: training has diverged; lower the rate"):
+        run_tiny("spos", "train.lr=1e30")
+    assert not [*tmp_path.rglob("record.json")]
+
+
+def test_what_cannot_be_ranked_is_not_chosen_from(run_tiny: RunTiny) -> None:
+    class Lost:
+        scores_by = "nothing"
+
+        @hookimpl(wrapper=True)
+        def score(self, archs: list[Any]) -> Generator[None, Any, list[float]]:
+            yield
+            return [math.nan] * len(archs)
+
+    with pytest.raises(BadInput, match="None of 27 ranked architectures has a finite score"):
+        run_tiny("spos", observers=[Lost()])
 
 
 def test_a_run_that_goes_on_elsewhere_says_so(run_tiny: RunTiny, monkeypatch: pytest.MonkeyPatch) -> None:

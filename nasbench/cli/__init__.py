@@ -33,7 +33,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     if code == 130:
-        _fail(code, "interrupted; the same command goes on where it was.")
+        _fail(code, "interrupted; the same command goes on from the last checkpoint (one every half minute).")
     sys.exit(code)
 
 
