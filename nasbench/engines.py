@@ -163,7 +163,7 @@ def _library(name: str, extra: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        raise BadInput(f"The engine needs {name}; install it with `pip install nasbench[{extra}]`.") from None
+        raise BadInput(f"The engine needs {name}; install it with `pip install 'nasbench[{extra}]'`.") from None
 
 
 ENGINES = ("local", "ray", "slurm")

@@ -129,7 +129,7 @@ def _onnx() -> Any:
         import onnxruntime
         import onnxscript  # noqa: F401 - torch.onnx needs it
     except ImportError as error:
-        raise BadInput(f"ONNX needs {error.name}; install it with `pip install nasbench[export]`.") from None
+        raise BadInput(f"ONNX needs {error.name}; install it with `pip install 'nasbench[export]'`.") from None
     return onnxruntime
 
 

@@ -112,7 +112,7 @@ def test_onnx_computes_the_same(tmp_path: Path) -> None:
 
 def test_without_its_library_onnx_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BadInput, match=r"ONNX needs onnxruntime; install it with `pip install nasbench\[export\]`"):
+    with pytest.raises(BadInput, match=r"ONNX needs onnxruntime; install it with `pip install 'nasbench\[export\]'`"):
         export(of_space("tiny"), tmp_path, onnx=True)
     assert not list(tmp_path.iterdir())
 

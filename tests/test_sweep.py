@@ -279,7 +279,7 @@ def test_an_engine_whose_library_is_missing_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(BadInput, match=r"pip install nasbench\[ray\]"):
+    with pytest.raises(BadInput, match=r"pip install 'nasbench\[ray\]'"):
         make("ray", tmp_path, 1, 0)
 
 

@@ -41,7 +41,7 @@ class Rows(Observer):
     def refuse(self) -> str | None:
         if self.library is None or importlib.util.find_spec(self.library) is not None:
             return None
-        return f"The observer needs {self.library}; install it with `pip install nasbench[{self.library}]`."
+        return f"The observer needs {self.library}; install it with `pip install 'nasbench[{self.library}]'`."
 
     @hookimpl
     def progress(self, run: Run, stage: str, done: int, total: int, info: dict[str, Any]) -> None:

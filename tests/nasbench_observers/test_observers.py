@@ -182,6 +182,6 @@ def test_a_missing_library_is_named_with_what_installs_it(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for observer, library in ((WandB, "wandb"), (MLflow, "mlflow"), (TensorBoard, "tensorboard")):
-        with pytest.raises(BadInput, match=rf"needs {library}; install it with `pip install nasbench\[{library}\]`"):
+        with pytest.raises(BadInput, match=rf"needs {library}; install it with `pip install 'nasbench\[{library}\]'`"):
             run_tiny("spos", observers=[observer()])
     assert not (tmp_path / "runs").exists()
