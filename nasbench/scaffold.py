@@ -33,6 +33,12 @@ KINDS: dict[str, dict[str, str]] = {
         "{module}/presets/{name}.yaml": "preset.yaml",
     },
 }
+#: What the README says of them, where there is more than one.
+ABOUT = {
+    "space": """\
+`{module}/__init__.py` is the space, `{module}/networks.py` its networks, and `{module}/presets/{name}.yaml` what a run
+on it starts from.""",
+}
 
 
 def new(kind: str, name: str, out: Path | None = None) -> list[Path]:
@@ -47,6 +53,7 @@ def new(kind: str, name: str, out: Path | None = None) -> list[Path]:
     if folder.exists():
         raise BadInput(f"{folder} is there already, and nothing is written over; choose another place with --out.")
     names = {"kind": kind, "name": name, "module": module, "title": "".join(map(str.title, name.split("-")))}
+    names["about"] = ABOUT.get(kind, "`{module}/__init__.py` is all of it.").format(**names)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))

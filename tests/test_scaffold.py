@@ -58,6 +58,9 @@ def test_it_is_formatted_linted_and_plain(kind: str, tmp_path: Path) -> None:
         text = path.read_text()
         assert "$" not in text, path
         assert text.endswith("\n")
+    readme = (tmp_path / "package/README.md").read_text()
+    for path in scaffold.KINDS[kind]:
+        assert f"`{path.format(module='my_own', name='my-own')}`" in readme
     workflow = yaml.safe_load((tmp_path / "package/.github/workflows/test.yml").read_text())
     assert [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step][-1] == "pytest"
 
