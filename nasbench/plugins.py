@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
 import pluggy
 import yaml
@@ -62,6 +63,22 @@ class Plugin(BaseModel):
 
     def load_state_dict(self, run: Any, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+    if not TYPE_CHECKING:  # else mypy would let any name be set
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            try:
+                super().__setattr__(name, value)
+            except ValueError:
+                if name in type(self).model_fields or hasattr(type(self), name):
+                    raise
+                plain = isinstance(value, int | float | str)
+                form = f"{type(value).__name__} = PrivateAttr({value!r})" if plain else "Any = PrivateAttr(None)"
+                raise AttributeError(
+                    f"{type(self).__name__} has no field {name!r}; what it keeps is private: declare `_{name}: {form}` "
+                    f"in the class (PrivateAttr is pydantic's), use self._{name}, and if it must survive a resume, "
+                    "return it from state_dict."
+                ) from None
 
 
 class Method(Plugin):
@@ -307,7 +324,7 @@ def build_terms(label: str, options: dict[str, dict[str, Any]]) -> dict[str, Plu
 def compose(terms: dict[str, Plugin], others: dict[str, Any], defaults: Any) -> pluggy.PluginManager:
     """One plugin manager holding the defaults, the terms of the label and everything else of the run.
 
-    Raises BadInput for a mistyped hook, two answers to one choice, and a term that nothing would call.
+    Raises BadInput for a mistyped or unmarked hook, two answers to one choice, and a term that nothing would call.
     """
     manager = pluggy.PluginManager("nasbench")
     manager.add_hookspecs(hookspecs.Hooks)
@@ -320,6 +337,7 @@ def compose(terms: dict[str, Plugin], others: dict[str, Any], defaults: Any) -> 
     except pluggy.PluginValidationError as error:
         sentence = " ".join(str(error).split())
         raise BadInput(f"A plugin's hook does not fit: {sentence} (nasbench/hookspecs.py lists the hooks).") from None
+    _refuse_unmarked(manager, everyone)
     _refuse_double_answers(manager)
     _refuse_unreachable(manager, terms)
     return manager
@@ -339,6 +357,17 @@ def answerer(manager: pluggy.PluginManager, hook: str) -> Any:
     """The plugin whose answer to a *first* hook counts, or None where only the default answers."""
     impls = getattr(manager.hook, hook).get_hookimpls()
     return next((i.plugin for i in impls if not i.wrapper and i.plugin_name != "default"), None)
+
+
+def _refuse_unmarked(manager: pluggy.PluginManager, everyone: dict[str, Any]) -> None:
+    for plugin in everyone.values():
+        for hook, caller in vars(manager.hook).items():
+            method = getattr(type(plugin), hook, None)
+            if not inspect.isfunction(method) or hasattr(method, "nasbench_impl"):
+                continue
+            # One with parameters that the hook does not have is another thing of the same name.
+            if {*inspect.signature(method).parameters} <= {"self", *caller.spec.argnames}:
+                raise BadInput(f"{type(plugin).__name__}.{hook} has the name of a hook; mark it with @hookimpl.")
 
 
 def _refuse_double_answers(manager: pluggy.PluginManager) -> None:

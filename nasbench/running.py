@@ -15,6 +15,7 @@ import torch
 
 import nasbench.oneshot
 from nasbench import records, static
+from nasbench.answers import Answers
 from nasbench.data import Data
 from nasbench.distributed import Share, processes, same, together
 from nasbench.errors import BadInput
@@ -93,7 +94,7 @@ class Run:
         self.plugins = build_terms(recipe.method, recipe.options)
         others: dict[str, Any] = {f"observer {i}": o for i, o in enumerate(observers)}
         others |= {f"evaluator {name}": e for name, e in load_evaluators().items()}
-        others[f"space {recipe.space}"] = space
+        others |= {f"space {recipe.space}": space, "answers": Answers()}
         if processes() > 1:
             others["processes"] = Share()
         if recipe.train.warmup_epochs:

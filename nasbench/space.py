@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import random
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
@@ -119,7 +120,7 @@ class SearchSpace(Plugin):
         return (
             isinstance(arch, tuple)
             and len(arch) == len(self.options)
-            and all(o in allowed for o, allowed in zip(arch, self.options, strict=True))
+            and all(map(operator.contains, self.options, arch))  # asked for every subnet of a step
         )
 
     def architectures(self) -> Iterator[Arch]:

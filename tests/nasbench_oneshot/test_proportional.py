@@ -45,6 +45,7 @@ def test_a_draw_is_accepted_exactly_as_often_as_it_is_complex(train: Train, comp
     cost = {arch: SPACE.cost(arch)[complexity] for arch in SPACE.architectures()}
     offers, numbers = list[Any](), list[float]()
     run.rng = lambda purpose: SimpleNamespace(random=numbers.pop) if purpose == "proportional" else None
+    run.manager.unregister(name="answers")  # what follows is no space, and "another" no architecture
     run.space = SimpleNamespace(
         cost_range=SPACE.cost_range,
         sample=lambda rng: offers.pop() if rng else top,  # the method's own draw has no generator here
