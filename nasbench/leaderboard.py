@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -129,7 +130,8 @@ def settings(record: dict[str, Any]) -> dict[str, str]:
     groups = {name: cls().model_dump(mode="json") | recipe.get(name, {}) for name, cls in GROUPS.items()}
     for local in ("threads", "checkpoint_seconds"):
         groups["engine"].pop(local, None)
-    options = {name: values for name, values in recipe["options"].items() if name == recipe["space"]}
+    terms = re.sub(r"\[.*?\]", "", recipe["method"]).split("+")
+    options = {name: values for name, values in recipe["options"].items() if name not in terms}
     return flat("", {**recipe, **groups, "options": options, "seed": None, "data.content": record["dataset_hash"]})
 
 
@@ -211,8 +213,8 @@ def _interval(values: list[float], digits: int, most: float) -> str:
     return f"[{max(interval[0], -most):.{digits}f}, {min(interval[1], most):.{digits}f}]" if interval else ""
 
 
-def cells(row: dict[str, Any]) -> dict[str, str]:
-    """One row as text, a column each."""
+def cells(row: dict[str, Any], more: Sequence[str] = ()) -> dict[str, str]:
+    """One row as text, a column each, and one for each of `more` metrics."""
     text = {**row["scenario"], "phase": row["phase"], "method": row["method"]}
     intervals = {"kendall_tau": ("95 % interval", 1.0), "top1": ("95 % interval (top-1)", 100.0)}
     for title, name, digits in COLUMNS:
@@ -220,6 +222,8 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
         if name in intervals:
             title, most = intervals[name]
             text[title] = _interval(row["values"][name], digits, most)
+    for name in more:
+        text[name] = spread([metrics[name] for metrics in row["metrics"].values() if name in metrics], 3)
     text["looked up"] = spread(row["looked_up"], 0)
     text["minutes"] = spread(row["minutes"], 1)
     text["n"] = str(len(row["seeds"]))
@@ -236,13 +240,19 @@ def filled(body: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def render(
-    key: Key, rows: list[dict[str, Any]], format: str = "md", papers: Sequence[Paper] = (), links: bool = True
+    key: Key,
+    rows: list[dict[str, Any]],
+    format: str = "md",
+    papers: Sequence[Paper] = (),
+    links: bool = True,
+    more: Sequence[str] = (),
 ) -> str:
-    """One table as text; what the papers print of a row's label stands in columns of its own."""
+    """One table as text, with a column for each of `more` metrics; what the papers print of a row's label stands in
+    columns of its own."""
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     space, target, dataset, preset, subset = key
-    body, cited = filled([cells(row) for row in rows]), dict[str, str]()
+    body, cited = filled([cells(row, more) for row in rows]), dict[str, str]()
     ranked = any(row["values"]["kendall_tau"] for row in rows)
     if not ranked:  # then the runs trained the networks themselves, and no table says what is true
         body = [{title.removeprefix("true "): text for title, text in row.items()} for row in body]
@@ -318,9 +328,16 @@ def _csv(body: list[dict[str, str]]) -> str:
     return out.getvalue()
 
 
-def render_all(found: list[tuple[str, dict[str, Any]]], format: str = "md", papers: Sequence[Paper] = ()) -> str:
-    """Every table, one after the other, without links to the records."""
-    return "\n".join(render(key, rows, format, papers, False) for key, rows in tables(everywhere(found)).items())
+def render_all(
+    found: list[tuple[str, dict[str, Any]]], format: str = "md", papers: Sequence[Paper] = (), more: Sequence[str] = ()
+) -> str:
+    """Every table, one after the other, without links to the records. Raises BadInput for a metric that none has."""
+    known = {m["name"] for _, record in found for result in record["results"] for m in result["metrics"]}
+    for name in more:
+        if name not in known:
+            raise unknown("metric", name, known)
+    every = tables(everywhere(found)).items()
+    return "\n".join(render(key, rows, format, papers, links=False, more=more) for key, rows in every)
 
 
 def file_name(key: Key) -> str:

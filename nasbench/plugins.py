@@ -170,12 +170,12 @@ def load(kind: str, name: str) -> type[Any]:
     return cls
 
 
-def load_evaluators() -> dict[str, Evaluator]:
-    """Every evaluator that is installed; one that cannot be used is reported and left out."""
+def load_evaluators(options: dict[str, dict[str, Any]] | None = None) -> dict[str, Evaluator]:
+    """Every evaluator that is installed, with its options; one that cannot be used is reported and left out."""
     found: dict[str, Evaluator] = {}
     for name in discover("evaluator"):
         try:
-            found[name] = build(load("evaluator", name), name, {})
+            found[name] = build(load("evaluator", name), name, (options or {}).get(name, {}))
         except BadInput as error:
             warnings.warn(f"{error} Its metrics are missing.")
     return found

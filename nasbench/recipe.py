@@ -13,7 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serial
 from nasbench import plugin_files
 from nasbench.budget import Window
 from nasbench.errors import BadInput, unknown
-from nasbench.plugins import LATER, Plugin, build, build_terms, format_label, in_order, load, parse_label, validated
+from nasbench.plugins import (
+    LATER,
+    Plugin,
+    build,
+    build_terms,
+    discover,
+    format_label,
+    in_order,
+    load,
+    parse_label,
+    validated,
+)
 
 #: libyaml where there is it: several times as fast, with the same answers.
 FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -297,7 +308,8 @@ def resolve(
         raise unknown("preset", str(preset), PRESETS)
     check_device(device)
     terms = parse_label(method)
-    known = {*GROUPS, space, *(term.name for term in terms)}
+    evaluators = discover("evaluator")
+    known = {*GROUPS, space, *(term.name for term in terms), *evaluators}
     for written in ({k: v for k, v in given.items() if k not in NAMES}, sets or {}):
         for group, inside in written.items():
             if group not in known:
@@ -317,6 +329,12 @@ def resolve(
     plugins = build_terms(method, {name: values.get(name, {}) for name in built})
     made_space = build(space_class, space, values.get(space, {}))
     options = {name: plugin.model_dump(mode="json") for name, plugin in [*plugins.items(), (space, made_space)]}
+    for name in (
+        evaluators.keys() & values.keys()
+    ):  # recorded only where it is not as usual: they have a part in all runs
+        one = build(load("evaluator", name), name, values[name])
+        if one != type(one)():
+            options[name] = one.model_dump(mode="json")
     groups = {g: validated(cls, values.get(g, {}), prefix=f"{g}.").model_dump() for g, cls in GROUPS.items()}
     if groups["train"]["nesterov"] and groups["train"]["momentum"] == 0:
         raise BadInput("train.nesterov needs train.momentum above 0; set train.nesterov=false as well.")

@@ -109,7 +109,8 @@ def identity(recipe: Recipe, content_hash: str) -> str:
     values = recipe.model_dump(mode="json", exclude={"device": True, "engine": {"threads", "checkpoint_seconds"}})
     space = build(load("space", recipe.space), recipe.space, recipe.options[recipe.space])
     plugins = {**build_terms(recipe.method, recipe.options), recipe.space: space}
-    values["options"] = {name: _without_later(plugins[name], values["options"][name]) for name in values["options"]}
+    options = values["options"]  # those of an evaluator stay as they are
+    values["options"] = {n: _without_later(plugins[n], v) if n in plugins else v for n, v in options.items()}
     values = _without_later(recipe, values)
     return digest({**values, "data": {**values["data"], "content": content_hash}})
 

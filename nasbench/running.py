@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -93,7 +94,7 @@ class Run:
         self.device, self.observers = data.device, observers
         self.plugins = build_terms(recipe.method, recipe.options)
         others: dict[str, Any] = {f"observer {i}": o for i, o in enumerate(observers)}
-        others |= {f"evaluator {name}": e for name, e in load_evaluators().items()}
+        others |= {f"evaluator {name}": e for name, e in load_evaluators(recipe.options).items()}
         others |= {f"space {recipe.space}": space, "answers": Answers()}
         if processes() > 1:
             others["processes"] = Share()
@@ -235,9 +236,20 @@ class Run:
             self._seed_globally(step)
             yield step
             self.hook.progress(run=self, stage=self._stage, done=step + 1, total=total, info=self.info)
+            if step + 1 == total or (step + 1) % self.steps_per_epoch == 0:
+                self._refuse_divergence()
             if time.monotonic() - self._store.last_write >= self.recipe.engine.checkpoint_seconds:
                 self._store.write_step(step + 1, {"step": step + 1, **self._snapshot()})
         self._seed_globally(total)
+
+    def _refuse_divergence(self) -> None:
+        # Once an epoch, since looking at a number waits for the device.
+        loss = float(self.info.get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise BadInput(
+                f"The loss is {loss} in step {self.step + 1} of {self._stage}: training has diverged; lower the rate "
+                f"(train.lr = {self.recipe.train.lr:g}) or limit the gradient's norm (train.clip)."
+            )
 
     def _seed_globally(self, step: int) -> None:
         # A network may draw from the global generator (dropout): same step, same numbers. torch.manual_seed would seed

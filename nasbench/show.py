@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from nasbench import costs, hookimpl
 from nasbench.distributed import rank
-from nasbench.plugins import build_terms, load, reachable
+from nasbench.plugins import build_terms, discover, load, reachable
 from nasbench.recipe import GROUPS, Recipe, preset_values
 from nasbench.records import metric
 from nasbench.space import Arch, SearchSpace
@@ -110,6 +110,10 @@ def plan(run: Run, announce: bool = True) -> None:
     )
 
 
+#: Metrics that have lines of their own.
+SHOWN = {"kendall_tau", "params_tau", "top1", "regret", "params", "accuracy_density", "madds", "anytime_valid"}
+
+
 def number(row: dict[str, Any] | None, digits: int = 3) -> str:
     """A metric with its interval, or why there is none."""
     if row is None or row["value"] is None:
@@ -131,6 +135,9 @@ def record(record: dict[str, Any], path: Path, finished_before: bool = False) ->
     measured = record["measured"]
     shared = measured.get("shared", ())
     times = [f"{name} {s:.1f} s{' (shared)' if name in shared else ''}" for name, s in measured["seconds"].items()]
+    measured_too = {m["name"] for result in record["results"] for m in result["metrics"]} - SHOWN
+    if measured_too:
+        line("also measured", ", ".join(sorted(measured_too)))
     looked_up = metric(record, "anytime_valid")
     if looked_up and not looked_up["subset"]:
         line("looked up", f"{looked_up['n']:,} networks trained alone, in the table")
@@ -282,6 +289,7 @@ def commented_yaml(recipe: Recipe) -> str:
         lines += ["", *_section(group, settings, getattr(recipe, group).model_dump(mode="json"))]
     owners: dict[str, type[BaseModel]] = {n: type(p) for n, p in build_terms(recipe.method, recipe.options).items()}
     owners[recipe.space] = load("space", recipe.space)
+    owners |= {name: load("evaluator", name) for name in recipe.options.keys() & discover("evaluator").keys()}
     for name, cls in owners.items():
         if recipe.options.get(name):
             lines += ["", *_section(name, cls, recipe.options[name])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Callable
@@ -14,8 +15,9 @@ import pytest
 from nasbench_cells.nb201 import NB201
 from nasbench_tiny.tiny import Tiny
 
-from nasbench import Arch, BadInput, Choice, Method, SearchSpace, hookimpl
+from nasbench import Arch, BadInput, Choice, Evaluator, Method, Run, SearchSpace, hookimpl, records, report
 from nasbench.evaluators import Pick, Ranking
+from nasbench.leaderboard import render_all
 from nasbench.metrics import (
     best_rank_at,
     complexity_bias_inferred,
@@ -306,3 +308,34 @@ def test_what_is_undefined_is_null_in_the_record(run_tiny: RunTiny, install: Ins
     assert {name for name, value in values.items() if value is None} == undefined
     assert set(values) > RANKING
     assert values["params_tau"] is not None
+
+
+class Half(Evaluator):
+    """Reports what it was told."""
+
+    share: float = 0.5
+    """What it reports."""
+
+    @hookimpl
+    def evaluate(self, run: Run, choices: list[Choice]) -> list[Metric]:
+        return [Metric(name="half", value=self.share, definition="what it was told")]
+
+
+def test_an_option_of_an_evaluator_is_set_and_recorded_where_it_is_not_the_usual(
+    run_tiny: RunTiny, install: Install
+) -> None:
+    before = run_tiny("random-search")
+    install("acme", evaluators={"half": "tests.test_evaluators:Half"})
+    usual, other = (run_tiny("random-search", sets, force=True) for sets in ("half.share=0.5", "half.share=0.75"))
+    values = [records.metric(record, "half") for record in (before, usual, other)]
+    assert [None if value is None else value["value"] for value in values] == [None, 0.5, 0.75]
+    assert before["id"] == usual["id"] != other["id"]
+    assert (usual["recipe"]["options"].get("half"), other["recipe"]["options"]["half"]) == (None, {"share": 0.75})
+    assert "--set half.share=0.75" in report.command(other)
+    with pytest.raises(BadInput, match=r"Unknown option 'half\.shar'; did you mean 'half\.share'\?"):
+        run_tiny("random-search", "half.shar=1")
+    shown = render_all([("a", usual), ("b", other)], "csv", more=["half"]).splitlines()
+    rows = {row["method"]: row["half"] for row in csv.DictReader(shown)}
+    assert rows == {"random-search": "0.500", "random-search, options.half.share=0.75": "0.750"}
+    with pytest.raises(BadInput, match="Unknown metric 'hafl'; did you mean 'half'"):
+        render_all([("a", usual)], more=["hafl"])

@@ -14,6 +14,7 @@ from nasbench.cli.options import Folders, Plugins, app, examples
     epilog=examples(
         "nasbench leaderboard",
         "nasbench leaderboard --runs runs --runs leaderboards    # yours among those that are published",
+        "nasbench leaderboard --metric spearman --metric precision_at_10",
         "nasbench leaderboard --runs runs --out leaderboards",
     )
 )
@@ -26,6 +27,9 @@ def leaderboard(
         bool, typer.Option("--check", help="Exit 1 if the tables in --out are not what the records there give.")
     ] = False,
     format: Annotated[str, typer.Option(metavar="NAME", help="md, csv or latex, when printing.")] = "md",
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A column more, when printing. Repeatable.")
+    ] = None,
     plugin: Plugins = None,
 ) -> None:
     """Make the leaderboards from records.
@@ -45,7 +49,7 @@ def leaderboard(
         raise typer.Exit(int(bool(stale)))
     folders = runs or [Path("runs")]
     if out is None:
-        typer.echo(boards.render_all(boards.read_all(*folders), format, reported.read_all()), nl=False)
+        typer.echo(boards.render_all(boards.read_all(*folders), format, reported.read_all(), metric or ()), nl=False)
         return
     for path in dict.fromkeys(path for folder in folders for path in boards.publish(folder, out)):
         typer.echo(f"wrote {path}")
