@@ -313,6 +313,8 @@ def resolve(
     for written in ({k: v for k, v in given.items() if k not in NAMES}, sets or {}):
         for group, inside in written.items():
             if group not in known:
+                if any(group in discover(kind) for kind in ("method", "modifier", "space")):
+                    raise BadInput(f"Settings of {group} are for a run with it, not of {method} on {space}; drop them.")
                 raise unknown("group of settings", group, known)
             if not isinstance(inside, dict):
                 raise BadInput(f"{group} = {inside!r} does not fit: expected settings, like {group}.NAME=VALUE.")

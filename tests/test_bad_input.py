@@ -108,6 +108,7 @@ CASES = {
     "option": Case(f"{SPOS} --set train.epoch=3", "Unknown option 'train.epoch'; did you mean 'train.epochs'?"),
     "option of a term": Case("run -m spos+calr[gama=3] -s tiny", "did you mean 'calr.gamma_prime'?"),
     "option of a space": Case(f"{SPOS} --set tiny.wdth=8", "did you mean 'tiny.width'?"),
+    "group of another method": Case(f"{SPOS} --set calr.gamma_prime=3", "calr", "not of spos on tiny; drop them"),
     "group": Case(f"{SPOS} --set tran.epochs=3", "Unknown group of settings 'tran'; did you mean 'train'?"),
     "listing": Case("list method", "Unknown listing 'method'; did you mean 'methods'?"),
     "format": Case(

@@ -260,6 +260,13 @@ def test_the_paper_s_setting_is_offered_where_the_space_has_one(tmp_path: Path, 
     assert "All settings: nasbench config." in out
 
 
+def test_a_plan_downloads_nothing(tmp_path: Path, home: Path) -> None:
+    planned = nasbench(*shlex.split("run -m spos -s nb201 --preset paper --dry-run"), cwd=tmp_path)
+    assert (planned.code, planned.out) == (2, "")
+    assert "A plan needs the images of cifar10, which are not at hand: downloaded by torchvision" in planned.err
+    assert not list(home.iterdir())
+
+
 def test_a_plan_without_training_says_nothing_of_it(tmp_path: Path) -> None:
     assert "training steps" not in ok("run -m random-search -s tiny --preset test --dry-run", tmp_path)
 

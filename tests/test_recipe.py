@@ -128,7 +128,13 @@ def test_nesterov_needs_momentum() -> None:
     assert not resolve("spos", "tiny", sets={"train": {"momentum": 0, "nesterov": False}}).train.nesterov
 
 
-@pytest.mark.parametrize("group", ["ms", "nb201", "model", "method", "device"])
+@pytest.mark.parametrize("group", ["ms", "nb201", "fairnas"])
+def test_a_group_of_another_composition_is_refused(group: str) -> None:
+    with pytest.raises(BadInput, match=f"Settings of {group} are for a run with it, not of spos on tiny"):
+        resolve("spos", "tiny", preset="test", config={group: {"x": 1}})
+
+
+@pytest.mark.parametrize("group", ["model", "method", "device"])
 def test_a_group_of_nobody_is_refused(group: str) -> None:
     with pytest.raises(BadInput, match=f"Unknown group of settings '{group}'"):
         resolve("spos", "tiny", preset="test", config={group: {"x": 1}})

@@ -89,13 +89,15 @@ def run(
         )
         for s in (range(seeds) if seeds else [seed])
     ]
-    from nasbench import show
+    from nasbench import home, show
     from nasbench.distributed import rank
     from nasbench.harness import execute, prepare
     from nasbench.plugins import build_observers
 
     watching = observe or [] if rank() == 0 else []
     if dry_run:
+        if how := home.missing().get(plan[0].dataset):
+            raise BadInput(f"A plan needs the images of {plan[0].dataset}, which are not at hand: {how}.")
         for i, one in enumerate(plan):
             prepared, _ = prepare(one, runs, build_observers(watching))
             show.plan(prepared, announce=i == 0)
