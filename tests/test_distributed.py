@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -207,3 +208,24 @@ def test_nothing_is_written_by_another_process_than_the_first(tmp_path: Path, mo
     write_atomic(tmp_path / "x" / "y", "z")
     Store(tmp_path / "stage").write("done", state)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_step_that_takes_the_whole_batch_averages_equal_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As once-for-all's teacher does, which asks nobody to prepare its batch."""
+    weights_: list[float] = []
+    monkeypatch.setattr(distributed, "average", lambda gradients, weight: weights_.append(weight))
+    monkeypatch.setattr(distributed, "processes", lambda: 2)
+    monkeypatch.setattr(distributed, "rank", lambda: 0)
+    share, run = distributed.Share(), SimpleNamespace(net=torch.nn.Linear(1, 1))
+
+    def step(prepared: bool) -> None:
+        if prepared:
+            preparing = share.prepare_batch(run, None)  # type: ignore[arg-type]
+            next(preparing)
+            with pytest.raises(StopIteration):
+                preparing.send(Batch(torch.zeros(5, 1), torch.zeros(5)))
+        next(share.update(run, []))  # type: ignore[arg-type]
+
+    for prepared in (False, True, False):
+        step(prepared)
+    assert weights_ == [0.5, 2 / 5, 0.5]
