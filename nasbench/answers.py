@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from itertools import takewhile
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
 from nasbench import hookimpl
 from nasbench.data import Batch
 from nasbench.errors import BadInput
-from nasbench.plugins import Plugin
 from nasbench.records import Choice, Metric
 
 if TYPE_CHECKING:
@@ -29,31 +29,46 @@ if TYPE_CHECKING:
 Around: TypeAlias = Generator[None, Any, Any]
 
 
-class Answers(Plugin):
+def checked(hook: str, good: Callable[[Any], bool], wanted: str) -> Any:
+    """A wrapper around a hook whose answer says by itself whether it is good."""
+
+    def around(self: Answers, run: Run) -> Around:
+        answer = yield
+        return self.expect(run, hook, answer, good(answer), wanted)
+
+    return hookimpl(wrapper=True)(around)
+
+
+def are(kinds: type | tuple[type, ...], answer: Any) -> bool:
+    """Whether it is a list of these."""
+    return isinstance(answer, list) and all(isinstance(item, kinds) for item in answer)
+
+
+def given(answer: Any) -> bool:
+    """Whether there is one."""
+    return answer is not None
+
+
+class Answers:
     """Around what all plugins of a run make of an answer; it looks at types and shapes alone, never at a device.
 
     A hook of a step is asked a thousand times a second: all checks of a step take some ten microseconds.
     """
 
-    priority: ClassVar[int] = 999
+    priority = 999
     """Inside our own wrappers of a run, which rely on the answers."""
 
-    # ------------------------------------------------------------------ the whole
-
-    @hookimpl(wrapper=True)
-    def search(self, run: Run) -> Around:
-        choices = yield
-        return self.expect(run, "search", choices, are(Choice, choices), "a list of Choice")
-
-    @hookimpl(wrapper=True)
-    def train(self, run: Run) -> Around:
-        done = yield
-        return self.expect(run, "train", done, done is not None, "True")
-
-    @hookimpl(wrapper=True)
-    def select(self, run: Run) -> Around:
-        choices = yield
-        return self.expect(run, "select", choices, are(Choice, choices), "a list of Choice")
+    search = checked("search", partial(are, Choice), "a list of Choice")
+    train = checked("train", given, "True")
+    build_supernet = checked("build_supernet", lambda net: isinstance(net, torch.nn.Module), "a torch.nn.Module")
+    make_optimizer = checked(
+        "make_optimizer", lambda made: isinstance(made, torch.optim.Optimizer), "a torch.optim.Optimizer"
+    )
+    next_batch = checked("next_batch", lambda batch: isinstance(batch, Batch), "a nasbench.data.Batch")
+    prepare_batch = checked("prepare_batch", lambda batch: isinstance(batch, Batch), "a nasbench.data.Batch")
+    train_step = checked("train_step", given, "True")
+    update = checked("update", given, "True")
+    select = checked("select", partial(are, Choice), "a list of Choice")
 
     @hookimpl(wrapper=True)
     def score(self, run: Run, archs: list[Arch]) -> Around:
@@ -67,34 +82,6 @@ class Answers(Plugin):
         for i, answer in enumerate(answers if isinstance(answers, list) else [answers]):
             self.expect(run, "evaluate", answer, are(Metric, answer), "a list of Metric", i, len(answers or ()))
         return answers
-
-    # ------------------------------------------------------------------ a step
-
-    @hookimpl(wrapper=True)
-    def build_supernet(self, run: Run) -> Around:
-        net = yield
-        return self.expect(run, "build_supernet", net, isinstance(net, torch.nn.Module), "a torch.nn.Module")
-
-    @hookimpl(wrapper=True)
-    def make_optimizer(self, run: Run) -> Around:
-        made = yield
-        good = isinstance(made, torch.optim.Optimizer)
-        return self.expect(run, "make_optimizer", made, good, "a torch.optim.Optimizer")
-
-    @hookimpl(wrapper=True)
-    def next_batch(self, run: Run) -> Around:
-        batch = yield
-        return self.expect(run, "next_batch", batch, isinstance(batch, Batch), "a nasbench.data.Batch")
-
-    @hookimpl(wrapper=True)
-    def prepare_batch(self, run: Run) -> Around:
-        batch = yield
-        return self.expect(run, "prepare_batch", batch, isinstance(batch, Batch), "a nasbench.data.Batch")
-
-    @hookimpl(wrapper=True)
-    def train_step(self, run: Run) -> Around:
-        done = yield
-        return self.expect(run, "train_step", done, done is not None, "True")
 
     @hookimpl(wrapper=True)
     def sample_archs(self, run: Run) -> Around:
@@ -117,11 +104,6 @@ class Answers(Plugin):
         good = isinstance(losses, torch.Tensor) and losses.shape == (n,)
         return self.expect(run, "compute_loss", losses, good, f"a tensor of shape [{n}], one loss for each subnet")
 
-    @hookimpl(wrapper=True)
-    def update(self, run: Run) -> Around:
-        done = yield
-        return self.expect(run, "update", done, done is not None, "True")
-
     # ------------------------------------------------------------------ what is said
 
     def expect(self, run: Run, hook: str, answer: Any, good: Any, wanted: str, place: int = 0, of: int = 0) -> Any:
@@ -141,11 +123,6 @@ class Answers(Plugin):
 
 #: Of a hook without a default.
 NOBODY = "no plugin implements it"
-
-
-def are(kinds: type | tuple[type, ...], answer: Any) -> bool:
-    """Whether it is a list of these."""
-    return isinstance(answer, list) and all(isinstance(item, kinds) for item in answer)
 
 
 def shown(answer: Any) -> str:

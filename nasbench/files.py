@@ -68,10 +68,12 @@ def pinned_file(name: str) -> Path | None:
     return path
 
 
-def make_folder(folder: Path) -> Path:
-    """Make a folder if need be. Raises BadInput if that cannot be done."""
+def make_folder(folder: Path, *files: str) -> Path:
+    """Make a folder, and empty files in it, if need be. Raises BadInput if that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            (folder / name).touch()
     except OSError as error:
         raise BadInput(f"Cannot write into {folder} ({error.strerror}); choose another --runs.") from None
     return folder
@@ -79,12 +81,7 @@ def make_folder(folder: Path) -> Path:
 
 def lock(folder: Path) -> FileLock:
     """The lock of a folder, which is made if need be. Raises BadInput if nothing can be written there."""
-    path = make_folder(folder) / ".lock"
-    try:
-        path.touch()
-    except OSError as error:
-        raise BadInput(f"Cannot write into {folder} ({error.strerror}); choose another --runs.") from None
-    return FileLock(path)
+    return FileLock(make_folder(folder, ".lock") / ".lock")
 
 
 def drop_half_written(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,7 @@ from nasbench import differences, records, reported
 from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json, write_atomic
 from nasbench.metrics import mean_interval
-from nasbench.plugins import validated
+from nasbench.plugins import parse_label, validated
 from nasbench.recipe import GROUPS, beside_preset, label_beside_preset
 from nasbench.reported import Paper
 
@@ -130,7 +129,10 @@ def settings(record: dict[str, Any]) -> dict[str, str]:
     groups = {name: cls().model_dump(mode="json") | recipe.get(name, {}) for name, cls in GROUPS.items()}
     for local in ("threads", "checkpoint_seconds"):
         groups["engine"].pop(local, None)
-    terms = re.sub(r"\[.*?\]", "", recipe["method"]).split("+")
+    try:
+        terms = {term.name for term in parse_label(recipe["method"])}
+    except BadInput:  # what no run wrote
+        terms = recipe["options"].keys() - {recipe["space"]}
     options = {name: values for name, values in recipe["options"].items() if name not in terms}
     return flat("", {**recipe, **groups, "options": options, "seed": None, "data.content": record["dataset_hash"]})
 

@@ -331,7 +331,7 @@ def resolve(
     plugins = build_terms(method, {name: values.get(name, {}) for name in built})
     made_space = build(space_class, space, values.get(space, {}))
     options = {name: plugin.model_dump(mode="json") for name, plugin in [*plugins.items(), (space, made_space)]}
-    for name in (
+    for name in sorted(
         evaluators.keys() & values.keys()
     ):  # recorded only where it is not as usual: they have a part in all runs
         one = build(load("evaluator", name), name, values[name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +12,6 @@ import torch
 from pydantic import PrivateAttr
 
 from nasbench import Arch, BadInput, Choice, Evaluator, Method, Metric, Modifier, Run, hookimpl
-from nasbench.harness import prepare
-from nasbench.recipe import resolve
 from tests import shapes
 from tests.command import nasbench
 from tests.conftest import Install, RunTiny
@@ -209,23 +206,6 @@ def test_the_command_line_answers_with_one_line(tmp_path: Path, install: Install
     assert done.code == 2
     assert done.err.splitlines()[-1].startswith("nasbench: sample_archs must return a list of at least one")
     assert "Traceback" not in done.err
-
-
-def test_the_checks_of_a_step_cost_little(tmp_path: Path) -> None:
-    run, _ = prepare(resolve("fairnas", "tiny", preset="test"), tmp_path / "runs")
-    run.total_steps = 1
-    (archs, calls) = run.hook.sample_archs(run=run), 1000
-
-    def seconds() -> float:
-        began = time.process_time()
-        for _ in range(calls):
-            run.hook.learning_rates(run=run, archs=archs)
-        return (time.process_time() - began) / calls
-
-    with_checks = min(seconds() for _ in range(5))
-    run.manager.unregister(name="answers")
-    # About 2 microseconds of this process, and several times that on a machine that is busy.
-    assert with_checks - min(seconds() for _ in range(5)) < 50e-6
 
 
 # ---------------------------------------------------------------------- hooks without a mark, state without a field
