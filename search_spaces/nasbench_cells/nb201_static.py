@@ -17,35 +17,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nasbench_cells.nb201 import CONV1, CONV3, EDGES, NONE, POOL, SKIP
-from nasbench_cells.operations import average_pool, batch_norm
-from nasbench_cells.pick import pick
+from nasbench_cells.gather import as_images, as_rows, gather
+from nasbench_cells.nb201 import CONV1, CONV3, EDGES, POOL, SKIP
+from nasbench_cells.operations import batch_norm
 
 if TYPE_CHECKING:
     from nasbench import Arch
     from nasbench_cells.nb201_networks import Cell, Residual, Supernet
 
-#: The edges that leave each node.
+#: The edges that leave each node, and those that arrive at the next one.
 LEAVING = [[e for e, (source, _) in enumerate(EDGES) if source == node] for node in range(3)]
+ARRIVING = [[e for e, (_, target) in enumerate(EDGES) if target == node + 1] for node in range(3)]
+EPSILON = 1e-5  # torch's own of batch norm
 
 
 class Node(NamedTuple):
-    """The tables of a node that k edges leave, with S places; the last index of what is chosen from means zeros."""
+    """The tables of a node that k edges leave, with S places; and of the next one, at which m edges arrive.
 
-    kernel: Any
-    """[k]: which of a shared edge's kernels, 1x1 or 3x3, runs."""
-    take: Any
-    """[S]: the subnet whose activations come to each place."""
-    take_back: Any
-    """[k,n]: the place on each edge to which the subnet's went; S stands for none."""
-    give: Any
-    """[k,n]: what each edge gives each subnet, of S places, n inputs, their n averages and zeros."""
-    place_back: Any
-    """[S]: which of the k*n results came from each place; k*n stands for none."""
-    skip_back: Any
-    """[k,n]: which result of each edge is the subnet's input itself."""
-    pool_back: Any
-    """[k,n]: which is its average."""
+    int64, as `gather` takes them: -1 stands for none.
+    """
+
+    take: Tensor
+    """[1,1,S]: the subnet whose activations come to each place; [1,1,1] for one subnet, whose come to all alike."""
+    give: Tensor
+    """[m,3,n]: what each edge that arrives gives a subnet: a place's result, its own activations, or their average."""
+    taken: Tensor
+    """[k,3,n]: the same of each edge that leaves, for gradients."""
+    given: Tensor
+    """[k,1,S]: the subnet that each place of an edge that leaves gives to."""
 
 
 class Kind(NamedTuple):
@@ -55,6 +54,10 @@ class Kind(NamedTuple):
     shared: tuple[bool, ...]
     """For each edge whether all subnets have the same operation there."""
 
+    def places(self, node: int) -> int:
+        """How many convolutions leave a node."""
+        return sum(self.n if self.shared[e] else 2 for e in LEAVING[node])
+
 
 def plan(archs: list[Arch]) -> tuple[Kind, Tensor] | None:
     """The kind of these subnets and the numbers of their tables, int64 [L]; None if on some edge a few of them share an
@@ -63,142 +66,134 @@ def plan(archs: list[Arch]) -> tuple[Kind, Tensor] | None:
     if any(1 < len(set(column)) < len(column) for column in columns):
         return None
     kind = Kind(len(archs), tuple(len(set(column)) == 1 for column in columns))
-    nodes = [tables([columns[e] for e in edges], [kind.shared[e] for e in edges]) for edges in LEAVING]
-    return kind, torch.tensor([number for node in nodes for table in node for number in table])
+    numbers = [int(column[0] == CONV3) for column in columns]  # which kernel runs where the operation is shared
+    moves: dict[int, Moves] = {}
+    for node, (leaving, arriving) in enumerate(zip(LEAVING, ARRIVING, strict=True)):
+        first = 0
+        for e in leaving:
+            moves[e] = Moves.of(columns[e], first, kind.shared[e])
+            first += kind.n if kind.shared[e] else 2
+        given = [moves[e].owners(kind.places(node)) for e in leaving]
+        taken = [[*moves[e]] for e in leaving]
+        if kind.n == 1:
+            take = [0]
+            for j, table in enumerate(taken):
+                table[0] = [0 if j == 0 else -1]  # the gradients of all places are one
+        else:
+            take = [max(0, *owners) for owners in zip([0] * first, *given, strict=True)]
+        each = (take, *(row for e in arriving for row in moves[e]), *(row for table in taken for row in table), *given)
+        numbers += [number for row in each for number in row]
+    return kind, torch.tensor(numbers)
 
 
-def tables(columns: list[Sequence[int]], shared: list[bool]) -> Node:
-    """A node's tables, each one list, from the subnets' operations on each edge that leaves it."""
-    n, k = len(columns[0]), len(columns)
-    sizes = [n if same else 2 for same in shared]
-    places = sum(sizes)
-    node = Node([], [], [places] * (k * n), [], [k * n] * places, [k * n] * (k * n), [k * n] * (k * n))
-    for j, (column, same) in enumerate(zip(columns, shared, strict=True)):
-        first = sum(sizes[:j])
-        node.kernel.append(int(column[0] == CONV3))
-        node.take.extend(range(n) if same else (column.index(op) if op in column else 0 for op in (CONV1, CONV3)))
-        for i, op in enumerate(column):
-            result = j * n + i
-            place = first + (i if same else int(op == CONV3))
-            node.give.append({NONE: places + 2 * n, SKIP: places + i, POOL: places + n + i}.get(op, place))
-            if op in (CONV1, CONV3):
-                node.take_back[result], node.place_back[place] = place, result
-            elif op != NONE:
-                (node.skip_back if op == SKIP else node.pool_back)[result] = result
-    return node
+class Moves(NamedTuple):
+    """What an edge gives each subnet, [n]: the place of its convolution, the subnet itself, its average; -1 if not."""
+
+    places: list[int]
+    skips: list[int]
+    pools: list[int]
+
+    @staticmethod
+    def of(column: Sequence[int], first: int, shared: bool) -> Moves:
+        """By the subnets' operations on the edge, whose places begin with `first`."""
+        each = list(enumerate(column))
+        return Moves(
+            [first + (i if shared else int(op == CONV3)) if op in (CONV1, CONV3) else -1 for i, op in each],
+            [i if op == SKIP else -1 for i, op in each],
+            [i if op == POOL else -1 for i, op in each],
+        )
+
+    def owners(self, places: int) -> list[int]:
+        """The subnet at each of the node's places."""
+        return [self.places.index(place) if place in self.places else -1 for place in range(places)]
 
 
-def unpack(numbers: Tensor, kind: Kind) -> list[Node]:
-    """Each node's tables out of `plan`'s numbers."""
-    nodes, at = [], 0
-    for edges in LEAVING:
-        k, places = len(edges), sum(kind.n if kind.shared[e] else 2 for e in edges)
-        many = (k, kind.n)
-        parts = []
-        for shape in ((k,), (places,), many, many, (places,), many, many):
-            size = torch.Size(shape).numel()
-            parts.append(numbers[at : at + size].view(shape))
-            at += size
-        nodes.append(Node(*parts))
-    return nodes
+def unpack(numbers: Tensor, kind: Kind) -> tuple[Tensor, list[Node]]:
+    """Each edge's kernel and each node's tables out of `plan`'s numbers."""
+    n, shapes = kind.n, [[len(EDGES)]]
+    for node in range(3):
+        places, leaving, arriving = kind.places(node), len(LEAVING[node]), len(ARRIVING[node])
+        shapes += [[1, 1, places if n > 1 else 1], [arriving, 3, n], [leaving, 3, n], [leaving, 1, places]]
+    parts = numbers.split([torch.Size(shape).numel() for shape in shapes])
+    kernels, *rest = (part.view(shape) for part, shape in zip(parts, shapes, strict=True))
+    return kernels, [Node(*rest[at : at + 4]) for at in (0, 4, 8)]
 
 
 def static_pass(net: Supernet, images: Tensor, numbers: Tensor, kind: Kind) -> Tensor:
     """Logits [n,B,K] of n subnets by `plan`'s numbers. Everything is computed, also what no output depends on."""
-    nodes = unpack(numbers, kind)
+    which, nodes = unpack(numbers, kind)
     x = batch_norm(net.stem(images)).permute(0, 2, 3, 1).unsqueeze(3).repeat(1, 1, 1, kind.n, 1)
     for i, group in enumerate(net.groups):
         if i:
             x = reduce(cast("Residual", net.reductions[i - 1]), x)
         cells = [cast("Cell", cell) for cell in cast(nn.ModuleList, group)]
-        for kernels in zip(*choose(cells, nodes, kind, x.dtype), strict=True):
-            x = run_cell(x, nodes, kernels)
+        for kernels in zip(*choose(cells, which, kind, x.dtype), strict=True):
+            x = CellPass.apply(x, nodes, *kernels)
     x = F.relu(batch_norm(as_images(x))).mean((2, 3)).unflatten(1, (kind.n, -1))
     return cast(Tensor, net.head(x)).transpose(0, 1)
 
 
-def choose(cells: list[Cell], nodes: list[Node], kind: Kind, dtype: torch.dtype) -> list[tuple[Tensor, ...]]:
+def choose(cells: list[Cell], which: Tensor, kind: Kind, dtype: torch.dtype) -> list[tuple[Tensor, ...]]:
     """For each node that edges leave and each cell of a group the kernels of all places, [S*C,C,3,3]."""
-    ones, threes = (
+    ones, threes = (  # [N,6,C,k,k,C]: as channels_last has them
         torch.stack([edge.kernel(op).permute(0, 2, 3, 1) for cell in cells for edge in cast(Any, cell.edges)])
+        .unflatten(0, (len(cells), -1))
+        .to(dtype)
         for op in (CONV1, CONV3)
     )
-    both = torch.stack([F.pad(ones, (0, 0, 1, 1, 1, 1)), threes], 1).to(dtype)
-    both = both.unflatten(0, (len(cells), -1))  # [N,6,2,C,3,3,C]: as channels_last has it
+    ones = F.pad(ones, (0, 0, 1, 1, 1, 1))
+    chosen = torch.where(which.view(1, -1, 1, 1, 1, 1) == 1, threes, ones) if any(kind.shared) else threes
+    shared = chosen.unsqueeze(2).expand(-1, -1, kind.n, -1, -1, -1, -1).unbind(1)
+    alone = torch.stack([ones, threes], 2).unbind(1)
     found = []
-    for node, edges in zip(nodes, LEAVING, strict=True):
-        each = [
-            torch.where(node.kernel[j] == 1, both[:, e, 1:], both[:, e, :1]).expand(-1, kind.n, -1, -1, -1, -1)
-            if kind.shared[e]
-            else both[:, e]
-            for j, e in enumerate(edges)
-        ]
+    for edges in LEAVING:
+        each = [shared[e] if kind.shared[e] else alone[e] for e in edges]
         found.append(torch.cat(each, 1).flatten(1, 2).permute(0, 1, 4, 2, 3).unbind())
     return found
 
 
-def run_cell(x: Tensor, nodes: list[Node], kernels: tuple[Tensor, ...]) -> Tensor:
-    """A cell for every subnet, [B,H,W,n,C] to the same."""
-    arriving: list[list[Tensor]] = [[x], [], [], []]
-    for at, (node, edges) in enumerate(zip(nodes, LEAVING, strict=True)):
-        x = total(arriving[at])
-        taken = F.relu(x)
-        if x.shape[3] > 1:  # one subnet's activations come to all places alike, without being brought there
-            taken = Take.apply(taken, node.take, node.take_back)
-        y = batch_norm(F.conv2d(as_images(taken), kernels[at], padding=1, groups=taken.shape[3]))
-        pooled = average_pool(as_images(x))
-        given = Give.apply(as_nodes(y, x), x, as_nodes(pooled, x), node)
-        for edge, result in zip(edges, given, strict=True):
-            arriving[EDGES[edge][1]].append(result)
-    return total(arriving[3])
+class CellPass(torch.autograd.Function):
+    """A cell for every subnet, [B,H,W,n,C] to the same, with the kernels of its three nodes.
 
-
-class Take(torch.autograd.Function):
-    """The activations [B,H,W,n,C] at the places that they are to come to, [B,H,W,S,C]."""
+    Its gradients are written out so that between two convolutions nothing is stored but a batch norm and one sum.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, take: Tensor, back: Tensor) -> Tensor:
-        ctx.back = back
-        return pick([x], take[None])
+    def forward(ctx: Any, x: Tensor, nodes: list[Node], *kernels: Tensor) -> Tensor:
+        values, results, kept = [x], [], []
+        for node, kernel, edges in zip(nodes, kernels, ARRIVING, strict=True):
+            taken = gather([values[-1]], node.take, relu=True)
+            y = F.conv2d(as_images(taken), kernel, padding=1, groups=taken.shape[3])
+            result, mean, scale = torch.native_batch_norm(y, None, None, None, None, True, 0.0, EPSILON)
+            results.append(as_rows(result, x.shape[4]))
+            kept += [taken, y, mean, scale]
+            sources = [EDGES[e][0] for e in edges]
+            values.append(gather([results[s] for s in sources], node.give, [values[s] for s in sources]))
+        ctx.nodes = nodes
+        ctx.save_for_backward(*values[:3], *kernels, *kept)
+        return values[3]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> Any:
-        return pick([slope], ctx.back), None, None
-
-
-class Give(torch.autograd.Function):
-    """What each of k edges gives the subnets, k times [B,H,W,n,C], of what lies at the places [B,H,W,S,C], the inputs
-    and their averages [B,H,W,n,C]."""
-
-    @staticmethod
-    def forward(ctx: Any, places: Tensor, x: Tensor, pooled: Tensor, node: Node) -> tuple[Tensor, ...]:
-        ctx.node = node
-        return tuple(pick([places, x, pooled], edge[None]) for edge in node.give)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> Any:
-        node: Node = ctx.node
-        return *(pick(slopes, table) for table in (node.place_back[None], node.skip_back, node.pool_back)), None
-
-
-def total(parts: list[Tensor]) -> Tensor:
-    """Their sum."""
-    result = parts[0]
-    for part in parts[1:]:
-        result = result + part
-    return result
-
-
-def as_images(x: Tensor) -> Tensor:
-    """[B,H,W,n,C] as images [B,n*C,H,W] in channels_last."""
-    return x.flatten(3).permute(0, 3, 1, 2)
-
-
-def as_nodes(x: Tensor, like: Tensor) -> Tensor:
-    """Images [B,*C,H,W] as [B,H,W,*,C]."""
-    return x.permute(0, 2, 3, 1).unflatten(3, (-1, like.shape[4]))
+        saved = ctx.saved_tensors
+        slopes, found = {3: slope}, []
+        for at in (2, 1, 0):
+            node, value, kernel = ctx.nodes[at], saved[at], saved[3 + at]
+            taken, y, mean, scale = saved[6 + 4 * at :][:4]
+            after = [slopes[EDGES[e][1]] for e in LEAVING[at]]
+            result = as_images(gather(after, node.given))
+            y, _, _ = torch.ops.aten.native_batch_norm_backward(
+                result, y, None, None, None, mean, scale, True, EPSILON, [True, False, False]
+            )
+            came, kernel, _ = torch.ops.aten.convolution_backward(
+                y, as_images(taken), kernel, None, [1, 1], [1, 1], [1, 1], False, [0, 0], taken.shape[3],
+                [True, True, False],
+            )  # fmt: skip
+            back = [as_rows(came, value.shape[4])] * len(after)
+            slopes[at] = gather(back, node.taken, after, kind="spread", gate=value)
+            found.append(kernel)
+        return slopes[0], None, *reversed(found)
 
 
 def reduce(block: Residual, x: Tensor) -> Tensor:
@@ -212,4 +207,4 @@ def reduce(block: Residual, x: Tensor) -> Tensor:
     y = batch_norm(conv(F.relu(images), block.conv_a.weight, stride=2))
     y = batch_norm(conv(F.relu(y), block.conv_b.weight))
     y = y + conv(F.avg_pool2d(images, 2), block.shortcut.weight)
-    return y.permute(0, 2, 3, 1).unflatten(3, (n, -1))
+    return as_rows(y, 2 * x.shape[4])
