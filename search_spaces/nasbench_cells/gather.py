@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
+from functools import cache
 from typing import Literal
 
 import torch
@@ -12,43 +13,54 @@ from torch import Tensor
 
 from nasbench_cells.operations import average_pool, inverse_count_like, window_sum
 
+Pooling = Literal["average", "spread"]
+
 
 def gather(
     rows: Sequence[Tensor],
     tables: Tensor,
-    means: Sequence[Tensor] = (),
+    values: Sequence[Tensor] = (),
     *,
-    kind: Literal["average", "spread"] = "average",
+    pooling: Pooling = "average",
     relu: bool = False,
     gate: Tensor | None = None,
 ) -> Tensor:
-    """A sum over k terms of rows that tables choose, [B,H,W,R,C].
+    """A sum over at most three terms of rows that tables choose, [B,H,W,R,C].
 
-    Term j takes one row of `rows[j]` [B,H,W,M_j,C], by `tables[j, 0]` int64 [R]; and, where there are `means`, also one
-    row of `means[j]` [B,H,W,R,C], as it is by `tables[j, 1]`, and as what 3x3 average pooling makes of it by
-    `tables[j, 2]` (kind "spread": what the pooling's gradient makes of it). -1 stands for zeros. At most three terms.
+    Term j takes one row of `rows[j]` [B,H,W,M_j,C], by `tables[j, 0]` int64 [R]; where there are `values`, also one row
+    of `values[j]` [B,H,W,R,C], as it is by `tables[j, 1]`, and as what 3x3 average pooling makes of it by
+    `tables[j, 2]` ("spread": what the pooling's gradient makes of it). -1 stands for zeros.
     `relu` rectifies the sum; `gate` [B,H,W,R,C] lets the rows of `rows` through where it is positive.
     """
     first = rows[0]
     largest = max(tables.shape[2], *(each.shape[3] for each in rows)) * first[..., 0, :].numel()
-    if first.is_cuda and largest < 2**31 and find_spec("triton"):  # it counts in int32
-        return _on_gpu(rows, tables, means, kind, relu, gate)
-    total = sum((_chosen(each, table[0]) for each, table in zip(rows, tables, strict=True)), first.new_zeros(()))
+    fits = largest < 2**31  # the kernel counts in int32
+    by = by_triton if first.is_cuda and fits and triton_works(first.device) else by_torch
+    return by(rows, tables, values, pooling=pooling, relu=relu, gate=gate)
+
+
+def by_torch(
+    rows: Sequence[Tensor],
+    tables: Tensor,
+    values: Sequence[Tensor] = (),
+    *,
+    pooling: Pooling = "average",
+    relu: bool = False,
+    gate: Tensor | None = None,
+) -> Tensor:
+    """`gather` by torch's operations, each of which passes over all numbers."""
+    total = sum((_chosen(each, table[0]) for each, table in zip(rows, tables, strict=True)), rows[0].new_zeros(()))
     if gate is not None:
         total = total * (gate > 0)
-    for each, table in zip(means, tables, strict=bool(means)):
-        total = total + _chosen(each, table[1]) + _chosen(_pooled(each, kind), table[2])
+    for value, table in zip(values, tables, strict=bool(values)):
+        images = as_images(value)
+        images = average_pool(images) if pooling == "average" else window_sum(images * inverse_count_like(images))
+        total = total + _chosen(value, table[1]) + _chosen(as_rows(images, value.shape[4]), table[2])
     return F.relu(total) if relu else total
 
 
 def _chosen(rows: Tensor, table: Tensor) -> Tensor:
     return F.pad(rows, (0, 0, 0, 1)).index_select(3, table % (rows.shape[3] + 1))  # -1 is the row of zeros
-
-
-def _pooled(rows: Tensor, kind: str) -> Tensor:
-    images = as_images(rows)
-    images = average_pool(images) if kind == "average" else window_sum(images * inverse_count_like(images))
-    return as_rows(images, rows.shape[4])
 
 
 def as_images(x: Tensor) -> Tensor:
@@ -61,22 +73,46 @@ def as_rows(x: Tensor, channels: int) -> Tensor:
     return x.permute(0, 2, 3, 1).unflatten(3, (-1, channels))
 
 
-def _on_gpu(
-    rows: Sequence[Tensor], tables: Tensor, means: Sequence[Tensor], kind: str, relu: bool, gate: Tensor | None
+def by_triton(
+    rows: Sequence[Tensor],
+    tables: Tensor,
+    values: Sequence[Tensor] = (),
+    *,
+    pooling: Pooling = "average",
+    relu: bool = False,
+    gate: Tensor | None = None,
 ) -> Tensor:
-    """One kernel that reads and writes each number once, where torch's operations pass over them several times."""
+    """`gather` by one kernel, which reads and writes each number once."""
     from nasbench_cells.gather_kernel import kernel
 
     first, (terms, _, count) = rows[0], tables.shape
     *images, channels = *first.shape[:3], first.shape[4]
     result = first.new_empty(*images, count, channels)
-    a, b = ([*(each.contiguous() for each in given), *[first] * 3][:3] for given in (rows, means))
+    a, b = ([*(each.contiguous() for each in given), *[first] * 3][:3] for given in (rows, values))
     width = 1 << (channels - 1).bit_length()
-    block = max(1, 1024 // width)
-    of_all = result.numel() // channels
-    kernel[(-(-of_all // block),)](
+    block = max(1, 1024 // width)  # eight numbers a thread: one access of bfloat16, and no register too many
+    total = result.numel() // channels
+    kernel[(-(-total // block),)](
         result, first if gate is None else gate.contiguous(), *a, *b, tables, *(each.shape[3] for each in a), count,
-        of_all, *images[1:], terms, channels, width, block, len(means) > 0, kind == "spread", gate is not None, relu,
+        total, *images[1:], terms, channels, width, block, len(values) > 0, pooling == "spread", gate is not None, relu,
         first.dtype == torch.float64,
     )  # fmt: skip
     return result
+
+
+@cache
+def triton_works(device: torch.device) -> bool:
+    """Whether Triton builds the kernel here, for which it needs a C compiler, and the kernel does what torch does."""
+    numbers = torch.linspace(-1, 1, 3 * 2 * 4 * 5 * 2 * 16, dtype=torch.float64, device=device)
+    rows, value, gate = numbers.view(3, 2, 4, 5, 2, 16)
+    tables = torch.tensor([[[1, 0], [-1, 1], [1, 0]]], device=device)
+    try:
+        found, expected = (
+            by([rows], tables, [value], pooling="spread", gate=gate - 0.9) for by in (by_triton, by_torch)
+        )
+        why = "" if torch.allclose(found, expected) else "its result is not torch's"
+    except Exception as error:  # whatever a compiler, a driver or an older Triton may say
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+    if why:
+        warnings.warn(f"Triton's kernel cannot be used ({why}): recorded steps run without it, slower.", stacklevel=2)
+    return not why

@@ -7,12 +7,12 @@ import triton.language as tl
 @triton.jit
 def kernel(  # type: ignore[no-untyped-def]
     out, gate, a0, a1, a2, b0, b1, b2, tables, m0, m1, m2, rows, count, height, width,
-    TERMS: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, MEANS: tl.constexpr,
+    TERMS: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, VALUES: tl.constexpr,
     SPREAD: tl.constexpr, GATED: tl.constexpr, RELU: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """A block of the rows of all pixels; CHANNELS known when compiled lets a thread load eight numbers at a time."""
     dtype: tl.constexpr = tl.float64 if EXACT else tl.float32
-    lines: tl.constexpr = 3 if MEANS else 1
+    lines: tl.constexpr = 3 if VALUES else 1
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid, row, pixel = at < count, at % rows, at // rows
     channel = tl.arange(0, WIDTH)[None, :]
@@ -27,7 +27,7 @@ def kernel(  # type: ignore[no-untyped-def]
     if GATED:
         let = tl.load(gate + here, mask=valid[:, None] & inside, other=0.0).to(dtype)
         total = tl.where(let > 0, total, 0.0)
-    if MEANS:
+    if VALUES:
         y, x = (pixel // width) % height, pixel % width
         for j in tl.static_range(TERMS):
             b = b0 if j == 0 else (b1 if j == 1 else b2)

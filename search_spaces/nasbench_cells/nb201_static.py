@@ -191,7 +191,7 @@ class CellPass(torch.autograd.Function):
                 [True, True, False],
             )  # fmt: skip
             back = [as_rows(came, value.shape[4])] * len(after)
-            slopes[at] = gather(back, node.taken, after, kind="spread", gate=value)
+            slopes[at] = gather(back, node.taken, after, pooling="spread", gate=value)
             found.append(kernel)
         return slopes[0], None, *reversed(found)
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nasbench_cells.gather import as_images, as_rows, gather
+from nasbench_cells.gather import as_images, as_rows, gather, triton_works
 from torch import Tensor
 
 
@@ -39,7 +39,7 @@ def pooled(rows: Tensor, kind: str) -> Tensor:
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 5), st.data())
 def test_rows_are_chosen_and_added_up(sizes: list[int], count: int, data: st.DataObject) -> None:
     k, kind = len(sizes), data.draw(st.sampled_from(["average", "spread"]))
-    rows, means = [rows_of(m, i) for i, m in enumerate(sizes)], [rows_of(count, 10 + i) for i in range(k)]
+    rows, values = [rows_of(m, i) for i, m in enumerate(sizes)], [rows_of(count, 10 + i) for i in range(k)]
 
     def table(largest: int) -> list[int]:
         return data.draw(st.lists(st.integers(-1, largest), min_size=count, max_size=count))
@@ -48,13 +48,13 @@ def test_rows_are_chosen_and_added_up(sizes: list[int], count: int, data: st.Dat
     gate = rows_of(count, 20)
     first = sum(plain(each, table[0]) for each, table in zip(rows, tables, strict=True))
     second = sum(
-        plain(each, table[1]) + plain(pooled(each, kind), table[2]) for each, table in zip(means, tables, strict=True)
+        plain(each, table[1]) + plain(pooled(each, kind), table[2]) for each, table in zip(values, tables, strict=True)
     )
     every, only = torch.tensor(tables), torch.tensor([each[:1] for each in tables])
     assert torch.allclose(gather(rows, only), first)
     assert torch.allclose(gather(rows, only, relu=True), first.clamp_min(0))
-    assert torch.allclose(gather(rows, every, means, kind=kind), first + second)
-    assert torch.allclose(gather(rows, every, means, kind=kind, gate=gate), first * (gate > 0) + second)
+    assert torch.allclose(gather(rows, every, values, pooling=kind), first + second)
+    assert torch.allclose(gather(rows, every, values, pooling=kind, gate=gate), first * (gate > 0) + second)
 
 
 #: Sizes of the rows, rows of the result, channels, side.
@@ -72,13 +72,13 @@ def calls(shape: Any, dtype: torch.dtype) -> list[tuple[tuple[Any, ...], dict[st
         ]
     )
     rows = [rows_of(size, i, dtype, side, channels) for i, size in enumerate(sizes)]
-    means = [rows_of(count, 10 + i, dtype, side, channels) for i in range(len(sizes))]
+    values = [rows_of(count, 10 + i, dtype, side, channels) for i in range(len(sizes))]
     only, gate = tables[:, :1].contiguous(), rows_of(count, 20, dtype, side, channels)
     return [
         ((rows, only), {}),
         ((rows[:1], only[:1]), {"relu": True}),
-        ((rows, tables, means), {}),
-        ((rows, tables, means), {"kind": "spread", "gate": gate}),
+        ((rows, tables, values), {}),
+        ((rows, tables, values), {"pooling": "spread", "gate": gate}),
     ]
 
 
@@ -98,13 +98,13 @@ from nasbench_cells import gather, nb201_static
 from tests.nasbench_cells.test_gather import SHAPES, calls
 from tests.nasbench_cells.test_nb201_static import assert_one_by_one, fair
 
-def kernel(rows, tables, means=(), *, kind="average", relu=False, gate=None):
-    return gather._on_gpu(rows, tables, means, kind, relu, gate)
+assert gather.triton_works(torch.device("cpu"))
 
 for shape in SHAPES[1:4]:
     for arguments, how in calls(shape, torch.float64):
-        assert torch.allclose(gather.gather(*arguments, **how), kernel(*arguments, **how), rtol=1e-12, atol=1e-12)
-nb201_static.gather = kernel
+        one, other = (by(*arguments, **how) for by in (gather.by_torch, gather.by_triton))
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
+nb201_static.gather = gather.by_triton
 for archs in (fair(1, shared=2), fair(2)[:1]):  # whole supernets, forward and backward
     assert_one_by_one(archs, torch.channels_last)
 """
@@ -121,7 +121,7 @@ def compiled(channels: int, terms: int, **flags: bool) -> Any:
     from triton.backends.compiler import GPUTarget
 
     fixed: dict[str, Any] = {"TERMS": terms, "CHANNELS": channels, "WIDTH": channels, "BLOCK": 1024 // channels}
-    fixed |= {"MEANS": False, "SPREAD": False, "GATED": False, "RELU": False, "EXACT": False, **flags}
+    fixed |= {"VALUES": False, "SPREAD": False, "GATED": False, "RELU": False, "EXACT": False, **flags}
     names = [p.name for p in kernel.params]
     tensors, sizes = names[: names.index("tables")], names[names.index("tables") + 1 : -len(fixed)]
     signature = {**dict.fromkeys(tensors, "*bf16"), "tables": "*i64", **dict.fromkeys(sizes, "i32")}
@@ -133,11 +133,21 @@ def compiled(channels: int, terms: int, **flags: bool) -> Any:
 
 @pytest.mark.parametrize("channels", [16, 64])
 def test_the_kernel_compiles_for_a_gpu_and_moves_eight_numbers_at_a_time(channels: int) -> None:
-    for flags in ({"RELU": True}, {"MEANS": True}, {"MEANS": True, "SPREAD": True, "GATED": True}):
+    for flags in ({"RELU": True}, {"VALUES": True}, {"VALUES": True, "SPREAD": True, "GATED": True}):
         code = compiled(channels, 3, **flags).asm["ptx"]
         assert "ld.global.v4.b32" in code  # of 32 bits each
         assert "st.global.v4.b32" in code
         assert "global.b16" not in code
+
+
+def test_where_triton_cannot_build_the_kernel_torch_does_the_work_and_it_is_said() -> None:
+    with pytest.warns(UserWarning, match=r"Triton's kernel cannot be used \(.+\): recorded steps run without it"):
+        assert not triton_works(torch.device("cpu"))
+
+
+@pytest.mark.gpu
+def test_triton_works_on_a_gpu() -> None:
+    assert triton_works(torch.device("cuda"))
 
 
 @pytest.mark.gpu
