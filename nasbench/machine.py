@@ -41,7 +41,8 @@ def resolve_engine(recipe: Recipe) -> Recipe:
         precision = "bfloat16" if has_bfloat16(device) else "float32"
     layout = engine.memory_format
     if layout == "auto":
-        layout = "channels_last" if precision == "bfloat16" else "contiguous"
+        fast = precision == "bfloat16" or (device == "cpu" and platform.machine().lower() in ("x86_64", "amd64"))
+        layout = "channels_last" if fast else "contiguous"
     static = engine.static
     if static == "auto":
         fits = device.startswith("cuda") and processes() == 1 and load("space", recipe.space).static
