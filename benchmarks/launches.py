@@ -18,8 +18,8 @@ from nasbench_cells.nb201 import NB201
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-#: Statistics and what is done with them; the gradients of images and of weights.
-KERNELS = {"native_batch_norm": 2, "native_batch_norm_backward": 2, "convolution_backward": 2}
+#: Mean and variance, the scale, and what is done with them; sums and slopes; the gradients of images and of weights.
+KERNELS = {"native_batch_norm": 3, "native_batch_norm_backward": 2, "convolution_backward": 2}
 FREE = {"_unsafe_view", "alias", "detach", "empty", "new_empty", "scalar_tensor"}
 
 

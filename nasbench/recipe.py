@@ -126,7 +126,7 @@ class EngineSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """auto: bfloat16 where the device has instructions for it, else float32."""
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
-    """auto: channels_last with bfloat16 and on x86 processors, else contiguous."""
+    """auto: channels_last with bfloat16, and in a run on an x86 processor; else contiguous."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null takes OMP_NUM_THREADS, or else every core this process may use."""
     static: Literal["auto", "off", "recorded"] = Field("off", json_schema_extra=LATER)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ def gather(
     first = rows[0]
     largest = max(tables.shape[2], *(each.shape[3] for each in rows)) * first[..., 0, :].numel()
     fits = largest < 2**31  # the kernel counts in int32
-    by = by_triton if first.is_cuda and fits and triton_works(first.device) else by_torch
+    by = by_triton if first.is_cuda and fits and triton_works(first.device, first.dtype) else by_torch
     return by(rows, tables, values, pooling=pooling, relu=relu, gate=gate)
 
 
@@ -49,9 +49,11 @@ def by_torch(
     gate: Tensor | None = None,
 ) -> Tensor:
     """`gather` by torch's operations, each of which passes over all numbers."""
-    total = sum((_chosen(each, table[0]) for each, table in zip(rows, tables, strict=True)), rows[0].new_zeros(()))
+    total, *others = (_chosen(each, table[0]) for each, table in zip(rows, tables, strict=True))
+    for other in others:
+        total = total + other
     if gate is not None:
-        total = total * (gate > 0)
+        total = total.masked_fill(gate <= 0, 0.0)
     for value, table in zip(values, tables, strict=bool(values)):
         images = as_images(value)
         images = average_pool(images) if pooling == "average" else window_sum(images * inverse_count_like(images))
@@ -82,37 +84,55 @@ def by_triton(
     relu: bool = False,
     gate: Tensor | None = None,
 ) -> Tensor:
-    """`gather` by one kernel, which reads and writes each number once."""
+    """`gather` by one kernel, in one pass."""
     from nasbench_cells.gather_kernel import kernel
 
-    first, (terms, _, count) = rows[0], tables.shape
-    *images, channels = *first.shape[:3], first.shape[4]
-    result = first.new_empty(*images, count, channels)
+    first, (terms, lines, count) = rows[0], tables.shape
+    assert lines == (3 if values else 1)
+    *sizes, channels = *first.shape[:3], first.shape[4]
+    result = first.new_empty(*sizes, count, channels)
     a, b = ([*(each.contiguous() for each in given), *[first] * 3][:3] for given in (rows, values))
-    width = 1 << (channels - 1).bit_length()
-    block = max(1, 1024 // width)  # eight numbers a thread: one access of bfloat16, and no register too many
+    padded = 1 << (channels - 1).bit_length()
+    block = max(1, 1024 // padded)  # eight numbers a thread: one access of bfloat16, and no register too many
     total = result.numel() // channels
     kernel[(-(-total // block),)](
-        result, first if gate is None else gate.contiguous(), *a, *b, tables, *(each.shape[3] for each in a), count,
-        total, *images[1:], terms, channels, width, block, len(values) > 0, pooling == "spread", gate is not None, relu,
-        first.dtype == torch.float64,
+        result, first if gate is None else gate.contiguous(), *a, *b, tables.contiguous(),
+        *(each.shape[3] for each in a), count, total, *sizes[1:], terms, channels, padded, block, len(values) > 0,
+        pooling == "spread", gate is not None, relu, first.dtype == torch.float64,
     )  # fmt: skip
     return result
 
 
 @cache
-def triton_works(device: torch.device) -> bool:
-    """Whether Triton builds the kernel here, for which it needs a C compiler, and the kernel does what torch does."""
-    numbers = torch.linspace(-1, 1, 3 * 2 * 4 * 5 * 2 * 16, dtype=torch.float64, device=device)
-    rows, value, gate = numbers.view(3, 2, 4, 5, 2, 16)
-    tables = torch.tensor([[[1, 0], [-1, 1], [1, 0]]], device=device)
+def triton_works(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether Triton builds the kernel here, for which it needs a C compiler, and in all forms in which a cell calls it
+    the kernel does what torch does."""
+    numbers = torch.randn(7, 2, 4, 5, 3, 16, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    tolerance = 1e-2 if dtype.itemsize == 2 else 1e-5
     try:
-        found, expected = (
-            by([rows], tables, [value], pooling="spread", gate=gate - 0.9) for by in (by_triton, by_torch)
-        )
-        why = "" if torch.allclose(found, expected) else "its result is not torch's"
+        found = [by_triton(*given, **how).double() for given, how in _forms(numbers)]
+        exact = [by_torch(*given, **how) for given, how in _forms(numbers.double())]
+        same = all(torch.allclose(*both, rtol=tolerance, atol=tolerance) for both in zip(found, exact, strict=True))
+        why = "" if same else "its result is not torch's"
     except Exception as error:  # whatever a compiler, a driver or an older Triton may say
         why = f"{type(error).__name__}: {error}".splitlines()[0]
     if why:
         warnings.warn(f"Triton's kernel cannot be used ({why}): recorded steps run without it, slower.", stacklevel=2)
     return not why
+
+
+def _forms(numbers: Tensor) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Arguments of each form in which a cell calls `gather`, from numbers [7,B,H,W,3,C]."""
+    rows, values, gate = [numbers[0], numbers[1, ..., :2, :], numbers[2]], [*numbers[3:6]], numbers[6].relu()
+    tables = torch.tensor(
+        [
+            [[2, 0, -1], [0, -1, 1], [1, -1, -1]],
+            [[1, -1, 0], [-1, 2, 0], [0, 1, 2]],
+            [[-1, 2, 1], [0, 0, -1], [-1, 0, 1]],
+        ]
+    ).to(numbers.device)
+    yield (rows[:1], tables[:1, :1]), {"relu": True}
+    for k in (1, 2, 3):
+        yield (rows[:k], tables[:k, :1]), {}
+        yield (rows[:k], tables[:k], values[:k]), {}
+        yield (rows[:k], tables[:k], values[:k]), {"pooling": "spread", "gate": gate}

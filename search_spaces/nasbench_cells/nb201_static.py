@@ -80,7 +80,7 @@ def plan(archs: list[Arch]) -> tuple[Kind, Tensor] | None:
             for j, table in enumerate(taken):
                 table[0] = [0 if j == 0 else -1]  # the gradients of all places are one
         else:
-            take = [max(0, *owners) for owners in zip([0] * first, *given, strict=True)]
+            take = [max(0, *owners) for owners in zip(*given, strict=True)]
         each = (take, *(row for e in arriving for row in moves[e]), *(row for table in taken for row in table), *given)
         numbers += [number for row in each for number in row]
     return kind, torch.tensor(numbers)
@@ -155,7 +155,8 @@ def choose(cells: list[Cell], which: Tensor, kind: Kind, dtype: torch.dtype) -> 
 class CellPass(torch.autograd.Function):
     """A cell for every subnet, [B,H,W,n,C] to the same, with the kernels of its three nodes.
 
-    Its gradients are written out so that between two convolutions nothing is stored but a batch norm and one sum.
+    Its gradients are written out, so that beside convolutions and batch norms a node takes two kernels, each way. Kept
+    for them are the node's value, what came to the places, and what the convolutions made of it.
     """
 
     @staticmethod
