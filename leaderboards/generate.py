@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nasbench import leaderboard
 from nasbench.files import write_atomic
 from nasbench.plotting import Options, plot
+from nasbench.results import leaderboard
 
 #: What README.md shows of which table: the best by tau, of the rows whose seeds are enough for a verdict.
 MAIN = ("nb201", "cifar10", "cifar10-jpeg", "cpu", "official327")

@@ -183,7 +183,8 @@ def score_all(run: Run, archs: list[Arch], stage: str = "score") -> dict[Arch, f
             run.state.setdefault("scores", []).extend(score for _, score in answers)
         return run.state.get("scores", [])
 
-    return dict(zip(archs, run.stage(stage, loop), strict=False))  # fewer where the loop was cut: nasbench.estimate
+    # Fewer scores than architectures where nasbench.sweeps.estimate cuts the loop.
+    return dict(zip(archs, run.stage(stage, loop), strict=False))
 
 
 def score_subset(run: Run) -> dict[Arch, float]:

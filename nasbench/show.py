@@ -22,8 +22,8 @@ from nasbench.records import metric
 from nasbench.space import Arch, SearchSpace
 
 if TYPE_CHECKING:
-    from nasbench.comparison import Comparison
-    from nasbench.export import Chosen, Exported
+    from nasbench.results.comparison import Comparison
+    from nasbench.results.export import Chosen, Exported
     from nasbench.running import Run
 
 # Labels have brackets and paths are long: print what is there, as it is, on one line.

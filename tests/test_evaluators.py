@@ -15,9 +15,8 @@ import pytest
 from nasbench_cells.nb201 import NB201
 from nasbench_tiny.tiny import Tiny
 
-from nasbench import Arch, BadInput, Choice, Evaluator, Method, Run, SearchSpace, hookimpl, records, report
+from nasbench import Arch, BadInput, Choice, Evaluator, Method, Run, SearchSpace, hookimpl, records
 from nasbench.evaluators import Pick, Ranking
-from nasbench.leaderboard import render_all
 from nasbench.metrics import (
     best_rank_at,
     complexity_bias_inferred,
@@ -27,6 +26,8 @@ from nasbench.metrics import (
     spearman,
 )
 from nasbench.records import Metric
+from nasbench.results import report
+from nasbench.results.leaderboard import render_all
 from nasbench.tables import Column, Table
 from tests.conftest import Install, RunTiny
 

@@ -15,10 +15,10 @@ from types import FunctionType
 import pytest
 
 from nasbench.data import Dataset
-from nasbench.engines import Engine
 from nasbench.hookspecs import Hooks
 from nasbench.plugins import GROUPS, Evaluator, Method, Modifier, Observer, discover
 from nasbench.space import SearchSpace
+from nasbench.sweeps.engines import Engine
 
 ROOT = Path(__file__).parents[1]
 OURS = [e for kind in GROUPS for e in discover(kind).values() if e.dist and e.dist.name == "nasbench"]

@@ -36,8 +36,8 @@ def leaderboard(
 
     A row is mean, spread and interval over seeds, with the trivial baseline beside them.
     """
-    from nasbench import leaderboard as boards
-    from nasbench import reported
+    from nasbench.results import leaderboard as boards
+    from nasbench.results import reported
 
     if check:
         out = out or Path("leaderboards")
@@ -72,8 +72,8 @@ def compare(
     A difference whose 95 % interval contains 0 is not called one.
     """
     from nasbench import show
-    from nasbench.comparison import compare as compared
-    from nasbench.leaderboard import read_all
+    from nasbench.results.comparison import compare as compared
+    from nasbench.results.leaderboard import read_all
 
     for one in compared(read_all(*(runs or [Path("runs")])), a, b, metric):
         show.comparison(one)

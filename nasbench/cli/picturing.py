@@ -62,7 +62,7 @@ def report(
     It has the leaderboards as tables to sort, the pictures, and every run with the command that repeats it. It is a
     single file that needs no network.
     """
-    from nasbench.report import write
+    from nasbench.results.report import write
 
     write(folder, out)
     typer.echo(f"wrote {out}")

@@ -59,11 +59,11 @@ def reproduce(
     others = dict(_pair(text) for text in dataset or [])
     if not tables and not list_:
         raise BadInput("No table is named; give one like dance:1, or --list to see them all.")
-    from nasbench import reproduce as measuring
-    from nasbench import reproduced
     from nasbench.files import write_atomic
-    from nasbench.papers import select
-    from nasbench.reported import installed
+    from nasbench.results import reproduce as measuring
+    from nasbench.results import reproduced
+    from nasbench.results.papers import select
+    from nasbench.results.reported import installed
 
     chosen = select(tables or installed())
     measuring.check_datasets(chosen, preset, others)

@@ -24,7 +24,7 @@ from nasbench.cli.options import (
 from nasbench.errors import BadInput, unknown
 
 if TYPE_CHECKING:
-    from nasbench.sweep import Job
+    from nasbench.sweeps.sweep import Job
 
 
 @app.command(
@@ -141,7 +141,7 @@ def sweep(
     where every run is refused.
     """
     check_engine(engine, workers, device)
-    from nasbench import sweep as sweeps
+    from nasbench.sweeps import sweep as sweeps
 
     jobs = sweeps.plan(sweeps.read(file), runs, device)
     failed = carry_out(jobs, runs, engine, workers, device, dry_run)
@@ -157,7 +157,7 @@ def check_engine(engine: str, workers: int | None, device: str) -> None:
         )
     if workers is not None and workers < 1:
         raise BadInput(f"--workers {workers} does not fit: expected 1 or more.")
-    from nasbench.engines import ENGINES
+    from nasbench.sweeps.engines import ENGINES
 
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
@@ -165,10 +165,10 @@ def check_engine(engine: str, workers: int | None, device: str) -> None:
 
 def carry_out(jobs: list[Job], runs: Path, engine: str, workers: int | None, device: str, dry_run: bool) -> bool:
     """Do what waits and follow it in a table, or show that table alone. Whether a run failed."""
-    from nasbench import engines, sweep
     from nasbench.files import make_folder
     from nasbench.machine import cores, gpus
-    from nasbench.sweep_table import SweepTable
+    from nasbench.sweeps import engines, sweep
+    from nasbench.sweeps.sweep_table import SweepTable
 
     threads = max((job.recipe.engine.threads or 1 for job in jobs if job.recipe), default=1)
     count = gpus() if device != "cpu" else 0
@@ -213,7 +213,7 @@ def specialize(
         raise BadInput("Nothing to specialize for; give --budget, for example --budget keep=0.4, or --superclass.")
     from nasbench import records, show
     from nasbench.files import dump_json
-    from nasbench.specialize import specialize as make
+    from nasbench.results.specialize import specialize as make
 
     answer, folder = make(records.locate(runs, run), scenario, out)
     if json:
@@ -245,8 +245,8 @@ def export(
     A plain Python file that imports torch alone, its weights, and torch.export's form; each is compared with the
     network, and the exit code is 1 if one differs. Without a trained network the weights are an initialisation.
     """
-    from nasbench import export as exports
     from nasbench import records, show
+    from nasbench.results import export as exports
 
     path = records.locate(runs, run)
     index = exports.choice_of(records.read(path), choice)
@@ -272,7 +272,7 @@ def verify(
     elsewhere, numbers that are close.
     """
     from nasbench import records, show
-    from nasbench.verify import verify as again
+    from nasbench.results.verify import verify as again
 
     with show.Terminal() as terminal:
         found = again(records.locate(Path("runs"), record), runs, [terminal], device)

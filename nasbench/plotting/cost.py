@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from nasbench.leaderboard import Key
 from nasbench.plotting.found import Found, Options, place, table_stem
 from nasbench.plotting.style import INK, LINES, Picture, cost_axis, figure, legend, listed, looks, short
+from nasbench.results.leaderboard import Key
 
 MILLIONS = {
     "params": "parameters (M)",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nasbench.errors import BadInput, unknown
-from nasbench.leaderboard import Key, everywhere, file_name, key_of, read_all, tables
+from nasbench.results.leaderboard import Key, everywhere, file_name, key_of, read_all, tables
 
 
 class Options(NamedTuple):

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from nasbench.comparison import compare
 from nasbench.errors import BadInput, unknown
-from nasbench.leaderboard import Key
 from nasbench.metrics import mean_interval
 from nasbench.plotting.cost import MILLIONS, TITLES
 from nasbench.plotting.found import Found, Options, place, table_stem
 from nasbench.plotting.style import COLOURS, INK, LINE, Picture, figure, legend, listed, short, wrapped
+from nasbench.results.comparison import compare
+from nasbench.results.leaderboard import Key
 
 
 class Bar(NamedTuple):

@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import fmean
 
 from nasbench import records
-from nasbench.leaderboard import Key
 from nasbench.plotting.found import Found, Options, lines_of, place, table_stem
 from nasbench.plotting.style import LINES, Picture, cost_axis, figure, legend, listed, looks, short
+from nasbench.results.leaderboard import Key
 
 #: A curve of more points than this is drawn as means.
 POINTS = 100

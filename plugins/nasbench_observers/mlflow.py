@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import PrivateAttr
 
 from nasbench import Run
-from nasbench.leaderboard import settings
+from nasbench.results.leaderboard import settings
 from nasbench_observers.rows import Marked, numbers
 
 

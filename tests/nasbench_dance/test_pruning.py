@@ -17,7 +17,7 @@ from nasbench import BadInput, Run, hookimpl
 from nasbench.harness import execute, prepare
 from nasbench.networks import load_network
 from nasbench.recipe import preset_values, resolve
-from nasbench.specialize import specialize
+from nasbench.results.specialize import specialize
 from tests.command import nasbench
 from tests.nasbench_dance.conftest import Start
 

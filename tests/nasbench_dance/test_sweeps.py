@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nasbench.sweep import plan, read
+from nasbench.sweeps.sweep import plan, read
 
 SWEEPS = Path(__file__).parents[2] / "plugins" / "nasbench_dance" / "sweeps"
 

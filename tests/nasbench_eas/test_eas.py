@@ -21,7 +21,7 @@ from nasbench.budget import Budget
 from nasbench.data import Batch
 from nasbench.harness import execute
 from nasbench.recipe import resolve
-from nasbench.specialize import specialize
+from nasbench.results.specialize import specialize
 from tests.command import nasbench
 from tests.conftest import RunTiny
 from tests.nasbench_eas.conftest import Prepare

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from nasbench import BadInput
-from nasbench.leaderboard import read_all, tables
 from nasbench.plotting import Found, Options, cost, plot, styled
 from nasbench.plotting.cost import Curve, curves
+from nasbench.results.leaderboard import read_all, tables
 from tests.boards import made, result, written
 from tests.command import nasbench
 from tests.conftest import Record

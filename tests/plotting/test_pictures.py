@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from nasbench import BadInput
 from nasbench.files import dump_json
-from nasbench.leaderboard import everywhere, tables
 from nasbench.metrics import mean_interval
 from nasbench.plotting import KINDS, Found, Options, architecture, intervals, progress, ranking, styled
 from nasbench.plotting.architecture import HEIGHT, STEP, Arc, arranged
 from nasbench.plotting.style import Picture
 from nasbench.plugins import build, load
+from nasbench.results.leaderboard import everywhere, tables
 from tests.boards import made, result, written
 from tests.command import nasbench
 from tests.conftest import Record

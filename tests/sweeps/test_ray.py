@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from nasbench import records
-from nasbench.engines import Local, Ray
-from nasbench.sweep import Job, execute, plan, read
+from nasbench.sweeps.engines import Local, Ray
+from nasbench.sweeps.sweep import Job, execute, plan, read
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray", reason="needs the extra ray")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nasbench.differences import holm, note, paired_p, pairs
-from nasbench.leaderboard import tables
+from nasbench.results.differences import holm, note, paired_p, pairs
+from nasbench.results.leaderboard import tables
 from tests.boards import made, result
 from tests.conftest import Record
 

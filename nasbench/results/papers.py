@@ -12,7 +12,7 @@ from pydantic import Field
 from nasbench.errors import BadInput, unknown
 from nasbench.plugins import validated
 from nasbench.recipe import Settings
-from nasbench.reported import Entry, Paper, installed, read, read_yaml
+from nasbench.results.reported import Entry, Paper, installed, read, read_yaml
 
 Reason = Literal["data", "description", "compute"]
 #: Why a number is reported only.

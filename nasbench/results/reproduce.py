@@ -12,14 +12,14 @@ from typing import Any
 
 from nasbench import home, records
 from nasbench.budget import Budget
-from nasbench.differences import ENOUGH, LEVEL, holm, paired_p
 from nasbench.errors import BadInput, unknown
-from nasbench.leaderboard import settings
 from nasbench.metrics import kendall_tau, mean_interval
-from nasbench.papers import Cell, Printed, Reason
 from nasbench.plugins import build, discover, load
 from nasbench.recipe import Recipe, nested, resolve
-from nasbench.sweep import Job, jobs_of
+from nasbench.results.differences import ENOUGH, LEVEL, holm, paired_p
+from nasbench.results.leaderboard import settings
+from nasbench.results.papers import Cell, Printed, Reason
+from nasbench.sweeps.sweep import Job, jobs_of
 
 Found = dict[int, tuple[Path, dict[str, Any]]]
 """By seed, a record and where it lies."""

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from nasbench import BadInput
-from nasbench.leaderboard import REPORTED
 from nasbench.plugins import build_terms, format_label
-from nasbench.reported import Entry, find, installed, read
+from nasbench.results.leaderboard import REPORTED
+from nasbench.results.reported import Entry, find, installed, read
 from tests.conftest import Install
 
 PAPERS = {name: read(folder) for name, folder in installed().items()}

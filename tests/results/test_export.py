@@ -15,10 +15,10 @@ from nasbench_tiny.tiny import Tiny
 from safetensors.torch import load_file, save_file
 
 from nasbench import BadInput, records
-from nasbench.export import Chosen, choice_of, chosen, export, plain
-from nasbench.leaderboard import publish
 from nasbench.networks import load_network
 from nasbench.plugins import build, load
+from nasbench.results.export import Chosen, choice_of, chosen, export, plain
+from nasbench.results.leaderboard import publish
 from tests.boards import made, result, written
 from tests.command import nasbench
 from tests.conftest import RunTiny

@@ -11,13 +11,14 @@ from typing import Any
 
 from tabulate import tabulate
 
-from nasbench import differences, records, reported
+from nasbench import records
 from nasbench.errors import BadInput, unknown
 from nasbench.files import dump_json, write_atomic
 from nasbench.metrics import mean_interval
 from nasbench.plugins import parse_label, validated
 from nasbench.recipe import GROUPS, beside_preset, label_beside_preset
-from nasbench.reported import Paper
+from nasbench.results import differences, reported
+from nasbench.results.reported import Paper
 
 FORMATS = {"md": "pipe", "csv": "csv", "latex": "latex_booktabs"}
 Key = tuple[str, str, str, str, str]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from nasbench.errors import BadInput, unknown
 from nasbench.plugin_files import VARIABLE
-from nasbench.work import work
+from nasbench.sweeps.work import work
 
 
 class Task(Protocol):
@@ -60,11 +60,11 @@ class _Process:
     def __init__(self, engine: Local, gpu: str | None, recipe: str, folder: Path, env: dict[str, str]) -> None:
         self.engine, self.gpu, self.log = engine, gpu, folder / "log.txt"
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "nasbench.work", str(folder.parent)]
+            command = [sys.executable, "-m", "nasbench.sweeps.work", str(folder.parent)]
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=env)
         assert self.process.stdin is not None
         self.process.stdin.write(recipe.encode() + b"\n")
-        self.process.stdin.flush()  # and stays open: see nasbench.work
+        self.process.stdin.flush()  # and stays open: see nasbench.sweeps.work
 
     def poll(self) -> str | None:
         code = self.process.poll()

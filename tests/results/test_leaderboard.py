@@ -11,8 +11,18 @@ from typing import Any
 import pytest
 
 from nasbench import BadInput, records
-from nasbench.leaderboard import everywhere, file_name, key_of, publish, read_all, render, render_all, stale, tables
-from nasbench.reported import Entry, Paper
+from nasbench.results.leaderboard import (
+    everywhere,
+    file_name,
+    key_of,
+    publish,
+    read_all,
+    render,
+    render_all,
+    stale,
+    tables,
+)
+from nasbench.results.reported import Entry, Paper
 from tests.boards import made, result, written
 from tests.conftest import Install, Record, RunTiny
 

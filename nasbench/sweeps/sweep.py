@@ -14,14 +14,15 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from nasbench import estimate, records
-from nasbench.engines import Engine, Task
+from nasbench import records
 from nasbench.errors import BadInput, unknown
 from nasbench.harness import prepare
-from nasbench.leaderboard import settings
 from nasbench.plugins import build_terms, format_label, validated
 from nasbench.recipe import Recipe, Settings, nested, resolve
-from nasbench.work import PROGRESS
+from nasbench.results.leaderboard import settings
+from nasbench.sweeps import estimate
+from nasbench.sweeps.engines import Engine, Task
+from nasbench.sweeps.work import PROGRESS
 
 
 class Matrix(Settings):

@@ -13,7 +13,7 @@ from nasbench_tiny.tiny import Tiny
 from nasbench import BadInput, Run, hookimpl, records
 from nasbench.data import Data
 from nasbench.networks import load_network
-from nasbench.specialize import specialize
+from nasbench.results.specialize import specialize
 from tests.command import nasbench
 from tests.conftest import Install, Record, RunTiny
 

@@ -1,4 +1,4 @@
-"""One run in a process of its own: `python -m nasbench.work RUNS`, a recipe as one line of JSON on standard input.
+"""One run in a process of its own: `python -m nasbench.sweeps.work RUNS`, a recipe as a line of JSON on standard input.
 
 The process that started it keeps the other end of standard input open: when that one dies, this one ends too, so a
 sweep that is killed leaves nothing running. What a run says goes to standard output; the last line of a failed one

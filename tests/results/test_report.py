@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from nasbench import BadInput, leaderboard, report
+from nasbench import BadInput
 from nasbench.recipe import parse_set, resolve
+from nasbench.results import leaderboard, report
 from tests.boards import made, result, written
 from tests.command import nasbench
 from tests.plotting.test_pictures import ranked, runs
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
-TEMPLATES = Path(report.__file__).parent / "templates"
-LEADERBOARDS = Path(__file__).parents[1] / "leaderboards"
+TEMPLATES = Path(report.__file__).parents[1] / "templates"
+LEADERBOARDS = Path(__file__).parents[2] / "leaderboards"
 VOID = {"meta", "link", "br", "img"}
 
 

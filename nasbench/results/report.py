@@ -12,13 +12,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nasbench import leaderboard as boards
 from nasbench.errors import BadInput
 from nasbench.files import write_atomic
-from nasbench.leaderboard import Key
 from nasbench.plotting import Found, Options, Picture, architecture, cost, intervals, progress, ranking, styled
 from nasbench.plotting.inline_svg import inlined
 from nasbench.recipe import GROUPS, OF_THE_DATA, label_beside_preset, resolve
+from nasbench.results import leaderboard as boards
+from nasbench.results.leaderboard import Key
 
 
 class Board(NamedTuple):

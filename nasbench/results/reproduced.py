@@ -13,10 +13,10 @@ from typing import Any
 
 from tabulate import tabulate
 
-from nasbench.leaderboard import spread
-from nasbench.papers import REASONS, Printed
 from nasbench.recipe import GROUPS
-from nasbench.reproduce import Outcome, order
+from nasbench.results.leaderboard import spread
+from nasbench.results.papers import REASONS, Printed
+from nasbench.results.reproduce import Outcome, order
 
 
 def counts(measured: Sequence[Outcome]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nasbench import report
+from nasbench.results import report
 from tests.plotting.test_pictures import ranked, runs
 
 pytest.importorskip("matplotlib")

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from nasbench import Method, Run, estimate, hookimpl
-from nasbench.estimate import Trial
+from nasbench import Method, Run, hookimpl
 from nasbench.recipe import resolve
+from nasbench.sweeps import estimate
+from nasbench.sweeps.estimate import Trial
 from tests.conftest import Install
 
 
@@ -59,7 +60,7 @@ class Whole(Steady):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch, install: Install) -> None:
     monkeypatch.setattr("time.perf_counter", CLOCK)
-    install("paces", methods={name.lower(): f"tests.test_estimate:{name}" for name in ("Steady", "Whole")})
+    install("paces", methods={name.lower(): f"tests.sweeps.test_estimate:{name}" for name in ("Steady", "Whole")})
 
 
 @pytest.mark.usefixtures("clock")

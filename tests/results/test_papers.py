@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from nasbench import BadInput
-from nasbench.papers import Printed, Rule, select, tables
 from nasbench.plugins import discover
-from nasbench.reported import Entry, installed
-from nasbench.reproduce import measure
+from nasbench.results.papers import Printed, Rule, select, tables
+from nasbench.results.reported import Entry, installed
+from nasbench.results.reproduce import measure
 
 TABLES = select(installed())
 PRESETS = ["paper", "cpu", "quick"]

@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from nasbench.sweep import Job, left
+from nasbench.sweeps.sweep import Job, left
 
 STYLES = {"done": "green", "failed": "red", "refused": "yellow", "running": "bold"}
 #: What is seen first on a terminal with too few lines for all.

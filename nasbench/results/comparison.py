@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, NamedTuple
 
-from nasbench.differences import ENOUGH, LEVEL, alike, paired_p
 from nasbench.errors import BadInput, unknown
-from nasbench.leaderboard import Key, everywhere, tables
 from nasbench.metrics import mean_interval
 from nasbench.plugins import build_terms, format_label
+from nasbench.results.differences import ENOUGH, LEVEL, alike, paired_p
+from nasbench.results.leaderboard import Key, everywhere, tables
 
 #: Metrics of which more, and of which less, is better; of any other only higher and lower can be said.
 MORE = {"kendall_tau", "kendall_tau_reduced", "spearman", "precision_at_10", "top1", "accuracy_density"}

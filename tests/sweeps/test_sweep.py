@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 import yaml
 
-from nasbench import BadInput, Run, plugin_files, records, sweep
-from nasbench.engines import Local, Slurm, make
+from nasbench import BadInput, Run, plugin_files, records
 from nasbench.harness import execute as run_recipe
 from nasbench.recipe import Recipe
-from nasbench.sweep import Job, execute, left, plan, read
-from nasbench.sweep_table import SweepTable
-from nasbench.work import work
+from nasbench.sweeps import sweep
+from nasbench.sweeps.engines import Local, Slurm, make
+from nasbench.sweeps.sweep import Job, execute, left, plan, read
+from nasbench.sweeps.sweep_table import SweepTable
+from nasbench.sweeps.work import work
 from tests.command import nasbench
 from tests.conftest import Install
 
@@ -133,7 +134,7 @@ def test_a_run_of_another_seed_tells_how_long_one_takes(tmp_path: Path) -> None:
 def test_where_nothing_alike_has_run_each_kind_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"spos": (60.0, True), "fairnas": (5.0, False)}
     tried: list[str] = []
-    monkeypatch.setattr("nasbench.estimate.seconds", lambda recipe: answers[recipe.method])
+    monkeypatch.setattr("nasbench.sweeps.estimate.seconds", lambda recipe: answers[recipe.method])
     jobs = planned(tmp_path, methods=["spos", "fairnas"], seeds=2)
     sweep.try_out(jobs, lambda job: tried.append(job.label))
     assert tried == ["spos", "fairnas"]

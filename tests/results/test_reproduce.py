@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from nasbench import records
-from nasbench.papers import Cell, Rule, RunSpec, select
-from nasbench.reported import Entry
-from nasbench.reproduce import Order, Outcome, measure, order, plan, read_records
-from nasbench.reproduced import counts
+from nasbench.results.papers import Cell, Rule, RunSpec, select
+from nasbench.results.reported import Entry
+from nasbench.results.reproduce import Order, Outcome, measure, order, plan, read_records
+from nasbench.results.reproduced import counts
 from tests.boards import made, result, written
 from tests.command import nasbench
 from tests.conftest import Record, RunTiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests" / "toy_paper"
 
 

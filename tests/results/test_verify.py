@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nasbench import BadInput, records
-from nasbench import verify as verifying
 from nasbench.recipe import Recipe
+from nasbench.results import verify as verifying
 from tests.command import nasbench
 
 RUN = ["run", "-m", "spos", "-s", "tiny", "--preset", "test", "--set=train.epochs=1", "--set=score.subset=random:5"]

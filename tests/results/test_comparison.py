@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nasbench import BadInput
-from nasbench.comparison import compare
+from nasbench.results.comparison import compare
 from tests.boards import made, result, written
 from tests.command import nasbench
 from tests.conftest import Record

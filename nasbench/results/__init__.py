@@ -1,0 +1,1 @@
+"""What becomes of records: tables, comparisons, pages, papers' tables measured again, exported networks."""
