@@ -273,7 +273,7 @@ def read_config(path: Path) -> dict[str, Any]:
 #: Options of a space that a run sets by itself, from its dataset.
 OF_THE_DATA = ("classes", "image")
 #: What stands in a preset or a config beside the groups of settings.
-NAMES = ("dataset", "target", "preset", "seed")
+NAMES = ("method", "space", "dataset", "target", "preset", "seed")
 
 
 def check_device(name: str) -> None:
@@ -300,7 +300,7 @@ def resolve(
     or does not fit; what the user wrote is checked first, before a plugin is imported.
     """
     given = {k: v for k, v in (config or {}).items() if v is not None}
-    for name in ("dataset", "target"):
+    for name in ("method", "space", "dataset", "target"):
         if not isinstance(given.get(name, ""), str):
             raise BadInput(f"{name} = {given[name]!r} does not fit: expected a name.")
     preset = preset or given.get("preset", "quick")
@@ -331,9 +331,7 @@ def resolve(
     plugins = build_terms(method, {name: values.get(name, {}) for name in built})
     made_space = build(space_class, space, values.get(space, {}))
     options = {name: plugin.model_dump(mode="json") for name, plugin in [*plugins.items(), (space, made_space)]}
-    for name in sorted(
-        evaluators.keys() & values.keys()
-    ):  # recorded only where it is not as usual: they have a part in all runs
+    for name in sorted(evaluators.keys() & values.keys()):  # a part of all runs: recorded only where not as usual
         one = build(load("evaluator", name), name, values[name])
         if one != type(one)():
             options[name] = one.model_dump(mode="json")

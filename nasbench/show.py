@@ -17,7 +17,7 @@ from tabulate import tabulate
 from nasbench import costs, hookimpl
 from nasbench.distributed import rank
 from nasbench.plugins import build_terms, discover, load, reachable
-from nasbench.recipe import GROUPS, Recipe, preset_values
+from nasbench.recipe import GROUPS, NAMES, Recipe, preset_values
 from nasbench.records import metric
 from nasbench.space import Arch, SearchSpace
 
@@ -283,8 +283,8 @@ def architecture(answer: dict[str, Any]) -> None:
 
 def commented_yaml(recipe: Recipe) -> str:
     """The recipe as the YAML that `--config` reads, with every option's description above it."""
-    lines = [f"# nasbench run --method {recipe.method!r} --space {recipe.space} --config THIS_FILE"]
-    lines += [yaml.safe_dump({k: getattr(recipe, k)}).strip() for k in ("dataset", "target", "preset", "seed")]
+    lines = ["# nasbench run --config THIS_FILE"]
+    lines += [yaml.safe_dump({name: getattr(recipe, name)}).strip() for name in NAMES]
     for group, settings in GROUPS.items():
         lines += ["", *_section(group, settings, getattr(recipe, group).model_dump(mode="json"))]
     owners: dict[str, type[BaseModel]] = {n: type(p) for n, p in build_terms(recipe.method, recipe.options).items()}

@@ -165,6 +165,9 @@ CASES = {
     "impossible date in a label": Case("run -m spos+calr[gamma_prime=2020-13-45] -s tiny", "gamma_prime=2020-13-45"),
     # ------------------------------------------------------------------ files that are read
     "no config": Case(f"{SPOS} --config no.yaml", "no.yaml", "`nasbench config`"),
+    "a config without a space": Case(
+        "run -m spos --config my.yaml", "A run needs a space: give --space", files={"my.yaml": "space: [tiny]\n"}
+    ),
     "config is a list": Case(f"{SPOS} --config my.yaml", "my.yaml", "list", files={"my.yaml": "- train\n"}),
     "config is broken": Case(
         f"{SPOS} --config my.yaml", "my.yaml", "line 2", files={"my.yaml": "train:\n  epochs: ]\n"}

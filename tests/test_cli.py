@@ -181,6 +181,7 @@ def test_a_run_from_a_config_is_the_same_run(tmp_path: Path) -> None:
     text = ok("config -m spos+ms[edge=last] -s tiny --preset test", tmp_path)
     (tmp_path / "my.yaml").write_text(text.replace("seed: 0", "seed: 7"))
     plan = ok("run -m spos+ms[edge=last] -s tiny --preset test --seed 7 --dry-run", tmp_path)
+    assert ok("run --config my.yaml --dry-run", tmp_path) == plan
     assert ok("run -m spos+ms[edge=last] -s tiny --config my.yaml --dry-run", tmp_path) == plan
     assert "seed 7" in plan
 

@@ -134,7 +134,7 @@ def test_a_group_of_another_composition_is_refused(group: str) -> None:
         resolve("spos", "tiny", preset="test", config={group: {"x": 1}})
 
 
-@pytest.mark.parametrize("group", ["model", "method", "device"])
+@pytest.mark.parametrize("group", ["model", "methods", "device"])
 def test_a_group_of_nobody_is_refused(group: str) -> None:
     with pytest.raises(BadInput, match=f"Unknown group of settings '{group}'"):
         resolve("spos", "tiny", preset="test", config={group: {"x": 1}})

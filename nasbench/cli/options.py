@@ -43,10 +43,10 @@ def options(
     """What goes before every verb; the text of the help is the app's."""
 
 
-Method = Annotated[
-    str, typer.Option("--method", "-m", metavar="LABEL", help="A method and modifiers: fairnas+calr[gamma_prime=3].")
-]
-Space = Annotated[str, typer.Option("--space", "-s", metavar="NAME", help="A search space: nb201.")]
+METHOD = typer.Option("--method", "-m", metavar="LABEL", help="A method and modifiers: fairnas+calr[gamma_prime=3].")
+SPACE = typer.Option("--space", "-s", metavar="NAME", help="A search space: nb201.")
+Method = Annotated[str, METHOD]
+Space = Annotated[str, SPACE]
 Dataset = Annotated[str | None, typer.Option(metavar="NAME", help="What to train on. [default: what the preset names]")]
 Target = Annotated[
     str | None,

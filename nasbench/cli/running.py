@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasbench.cli.options import (
+    METHOD,
+    SPACE,
     Config,
     Dataset,
     Json,
-    Method,
     Plugins,
     Preset,
     Runs,
     Sets,
-    Space,
     Target,
     app,
     examples,
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     epilog=examples(
         "nasbench run -m fairnas+calr -s nb201",
         "nasbench run -m spos -s nb201 --dataset cifar10-jpeg --preset cpu --seeds 3",
+        "nasbench run --config my.yaml",
         "torchrun --nproc-per-node 2 -m nasbench run -m spos -s nb201 --preset paper",
         "nasbench run -m spos -s nb201 --observe jsonl --observe 'tensorboard[every=50]'",
     )
 )
 def run(
-    method: Method,
-    space: Space,
+    method: Annotated[str | None, METHOD] = None,
+    space: Annotated[str | None, SPACE] = None,
     dataset: Dataset = None,
     target: Target = None,
     preset: Preset = None,
@@ -74,10 +75,11 @@ def run(
     if seed is not None and seed < 0:
         raise BadInput(f"--seed {seed} does not fit: expected 0 or more.")
     settings = recipes.read_config(config) if config else {}
-    method = f"{method} + retrain" if again else method  # the one modifier with a flag of its own
+    label, space = named("method", method, settings), named("space", space, settings)
+    label = f"{label} + retrain" if again else label  # the one modifier with a flag of its own
     plan = [
         recipes.resolve(
-            method,
+            label,
             space,
             dataset=dataset,
             target=target,
@@ -110,6 +112,14 @@ def run(
         done.append(record)
     if len(done) > 1:
         show.over_seeds(done)
+
+
+def named(name: str, given: str | None, config: dict[str, Any]) -> str:
+    """The method or the space of a run: the flag's, else the config's."""
+    found = config.get(name) if given is None else given
+    if not isinstance(found, str):
+        raise BadInput(f"A run needs a {name}: give --{name}, or a --config that names it (`{name}: NAME`).")
+    return found
 
 
 @app.command(
