@@ -44,18 +44,29 @@ def tau_interval(
     return float(low), float(high)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """A 95 % Student-t interval of the mean; None for fewer than three values.
+#: Where the values of a metric lie; those of others anywhere.
+RANGES = {
+    "kendall_tau": (-1.0, 1.0),
+    "params_tau": (-1.0, 1.0),
+    **dict.fromkeys(("top1", "average_top1"), (0.0, 100.0)),
+}
+
+
+def mean_interval(values: Sequence[float], metric: str = "") -> tuple[float, float] | None:
+    """A 95 % Student-t interval of the mean, cut off where no value of the metric can lie; None for fewer than three.
 
     Of two it would be a dozen times as wide as they are apart, which says nothing.
 
     >>> [round(v, 3) for v in mean_interval([1.0, 2.0, 3.0])]
     [-0.484, 4.484]
+    >>> [round(v, 3) for v in mean_interval([1.0, 2.0, 3.0], "top1")]
+    [0.0, 4.484]
     """
     if len(values) < 3:
         return None
     spread = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values) - spread), float(np.mean(values) + spread)
+    least, most = RANGES.get(metric, (-np.inf, np.inf))
+    return float(max(np.mean(values) - spread, least)), float(min(np.mean(values) + spread, most))
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:

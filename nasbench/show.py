@@ -216,7 +216,7 @@ def over_seeds(done: list[dict[str, Any]]) -> None:
         at = f" ({which})" if len(results) > 1 else ""
         for name, digits in (("kendall_tau", 3), ("params_tau", 3), ("top1", 2)):
             values = [m["value"] for r in done if (m := metric(r, name, i)) and m["value"] is not None]
-            if interval := mean_interval(values):
+            if interval := mean_interval(values, name):
                 low, high = (f"{end:.{digits}f}" for end in interval)
                 mean = f"{statistics.fmean(values):.{digits}f}"
                 console.print(f"{name} over {len(values)} seeds{at}: {mean}, 95 % interval [{low}, {high}]")

@@ -210,21 +210,19 @@ def spread(values: list[float], digits: int, scale: float = 1.0) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def _interval(values: list[float], digits: int, most: float) -> str:
-    """Student's interval for the mean, as text, cut off where no value can lie; nothing for fewer than three."""
-    interval = mean_interval(values)
-    return f"[{max(interval[0], -most):.{digits}f}, {min(interval[1], most):.{digits}f}]" if interval else ""
+def in_brackets(interval: tuple[float, float] | None, digits: int) -> str:
+    """An interval as text; nothing if there is none."""
+    return f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
 
 
 def cells(row: dict[str, Any], more: Sequence[str] = ()) -> dict[str, str]:
     """One row as text, a column each, and one for each of `more` metrics."""
     text = {**row["scenario"], "phase": row["phase"], "method": row["method"]}
-    intervals = {"kendall_tau": ("95 % interval", 1.0), "top1": ("95 % interval (top-1)", 100.0)}
+    intervals = {"kendall_tau": "95 % interval", "top1": "95 % interval (top-1)"}
     for title, name, digits in COLUMNS:
         text[title] = spread(row["values"][name], digits, 1e6 if name in MILLIONS else 1.0)
         if name in intervals:
-            title, most = intervals[name]
-            text[title] = _interval(row["values"][name], digits, most)
+            text[intervals[name]] = in_brackets(mean_interval(row["values"][name], name), digits)
     for name in more:
         text[name] = spread([metrics[name] for metrics in row["metrics"].values() if name in metrics], 3)
     text["looked up"] = spread(row["looked_up"], 0)

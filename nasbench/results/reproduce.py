@@ -64,7 +64,7 @@ class Outcome:
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % Student interval of the mean; None for fewer than three seeds."""
-        return mean_interval(list(self.values.values()))
+        return mean_interval(list(self.values.values()), self.cell.entry.metric)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from tabulate import tabulate
 
 from nasbench.recipe import GROUPS
-from nasbench.results.leaderboard import spread
+from nasbench.results.leaderboard import in_brackets, spread
 from nasbench.results.papers import REASONS, Printed
 from nasbench.results.reproduce import Outcome, order
 
@@ -72,14 +72,14 @@ def page(printed: Printed, measured: Sequence[Outcome], preset: str, command: st
 
 
 def _cells(one: Outcome, folder: Path) -> dict[str, str]:
-    digits, interval = _digits(one), one.interval
+    digits = _digits(one)
     row = {"row": one.cell.row, "reported": one.cell.entry.number(digits)}
     if one.values:
         links = [f"[{seed}]({os.path.relpath(one.paths[seed], folder)})" for seed in one.values]
         row |= {
             "measured": spread(list(one.values.values()), digits),
             "difference": "" if one.difference is None else f"{one.difference:+.{digits}f}",
-            "95 % interval": f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else "",
+            "95 % interval": in_brackets(one.interval, digits),
             "n": str(len(one.values)),
             "records (seed)": " ".join(links),
         }

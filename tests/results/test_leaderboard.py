@@ -156,6 +156,8 @@ def test_the_parameter_count_is_not_compared_with_itself() -> None:
 def test_no_interval_leaves_what_an_accuracy_can_be() -> None:
     found = rows(*(made(tau=tau, seed=s, top1=top1) for s, (tau, top1) in enumerate([(1, 99), (0.9, 60), (-0.9, 98)])))
     assert (found[0]["95 % interval"], found[0]["95 % interval (top-1)"]) == ("[-1.000, 1.000]", "[30.44, 100.00]")
+    found = rows(*(made(seed=seed, top1=top1) for seed, top1 in enumerate([91, 89, 10])))
+    assert found[0]["95 % interval (top-1)"] == "[0.00, 100.00]"
 
 
 def test_what_a_search_was_told_is_a_column() -> None:
@@ -360,7 +362,7 @@ def test_a_row_for_each_scenario_and_phase() -> None:
         ("keep=0.5", "tuned", "spos", "81.00 ± 1.41", "2"),
         ("keep=0.5", "tuned", "fairnas", "4.00", "1"),
     ]
-    assert third[0]["95 % interval (top-1)"] == "[-0.48, 4.48]"
+    assert third[0]["95 % interval (top-1)"] == "[0.00, 4.48]"
     assert "95 % interval (top-1)" not in found[0]  # of two seeds it would be six times as wide as they are apart
     assert {r["MAdds (M)"] for r in found} == {"5.0 ± 0.0", "5.0"}
     assert not {"Kendall's tau", "tau by params"} & set(found[0])  # nothing was ranked
