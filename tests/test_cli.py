@@ -291,10 +291,10 @@ def test_means_over_seeds_say_what_they_are_of(capsys: pytest.CaptureFixture[str
         }
 
     show.over_seeds([record(1.0), record(2.0), record(3.0)])
-    assert capsys.readouterr().out == "top1 over 3 seeds: 2.00, 95 % interval [-0.48, 4.48]\n"
+    assert capsys.readouterr().out == "top1 over 3 seeds: 2.00, 95 % interval [0.00, 4.48]\n"
     show.over_seeds([record(1.0, 5.0), record(2.0, 6.0), record(3.0, 7.0)])
     assert capsys.readouterr().out.splitlines() == [
-        "top1 over 3 seeds (madds=3M search): 2.00, 95 % interval [-0.48, 4.48]",
+        "top1 over 3 seeds (madds=3M search): 2.00, 95 % interval [0.00, 4.48]",
         "top1 over 3 seeds (madds=9M search): 6.00, 95 % interval [3.52, 8.48]",
     ]
 

@@ -160,8 +160,8 @@ def test_equal_networks_are_seen_as_equal_behind_every_reduction(inside: Any, sp
     method = "cdarts" if space == "nb201" else "cdarts[cells=3]"
     own, same, mixed = inside(method, look, space)
     assert len(own) == cells + 1
-    assert float(introspection(own, same, 2.0)) == pytest.approx(0, abs=1e-12)
-    assert float(introspection(mixed, same, 2.0)) > 1e-6
+    assert introspection(own, same, 2.0).item() == pytest.approx(0, abs=1e-12)
+    assert introspection(mixed, same, 2.0).item() > 1e-6
 
 
 @pytest.mark.invariant("cdarts", 7)
