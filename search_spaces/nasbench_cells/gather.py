@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -13,17 +13,16 @@ from torch import Tensor
 
 from nasbench_cells.operations import average_pool, inverse_count_like, window_sum
 
-Pooling = Literal["average", "spread"]
-
 
 def gather(
     rows: Sequence[Tensor],
     tables: Tensor,
     values: Sequence[Tensor] = (),
     *,
-    pooling: Pooling = "average",
+    pooling: Literal["average", "spread"] = "average",
     relu: bool = False,
     gate: Tensor | None = None,
+    by: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """A sum over at most three terms of rows that tables choose, [B,H,W,R,C].
 
@@ -31,22 +30,18 @@ def gather(
     of `values[j]` [B,H,W,R,C], as it is by `tables[j, 1]`, and as what 3x3 average pooling makes of it by
     `tables[j, 2]` ("spread": what the pooling's gradient makes of it). -1 stands for zeros.
     `relu` rectifies the sum; `gate` [B,H,W,R,C] lets the rows of `rows` through where it is positive.
+    `by` is `by_torch` or `by_triton`; None takes Triton's kernel where it can be used.
     """
-    first = rows[0]
-    largest = max(tables.shape[2], *(each.shape[3] for each in rows)) * first[..., 0, :].numel()
-    fits = largest < 2**31  # the kernel counts in int32
-    by = by_triton if first.is_cuda and fits and triton_works(first.device, first.dtype) else by_torch
-    return by(rows, tables, values, pooling=pooling, relu=relu, gate=gate)
+    if by is None:
+        first = rows[0]
+        largest = max(tables.shape[2], *(each.shape[3] for each in rows)) * first[..., 0, :].numel()
+        fits = largest < 2**31  # the kernel counts in int32
+        by = by_triton if first.is_cuda and fits and triton_works(first.device, first.dtype) else by_torch
+    return by(rows, tables, values, pooling, relu, gate)
 
 
 def by_torch(
-    rows: Sequence[Tensor],
-    tables: Tensor,
-    values: Sequence[Tensor] = (),
-    *,
-    pooling: Pooling = "average",
-    relu: bool = False,
-    gate: Tensor | None = None,
+    rows: Sequence[Tensor], tables: Tensor, values: Sequence[Tensor], pooling: str, relu: bool, gate: Tensor | None
 ) -> Tensor:
     """`gather` by torch's operations, each of which passes over all numbers."""
     total, *others = (_chosen(each, table[0]) for each, table in zip(rows, tables, strict=True))
@@ -76,13 +71,7 @@ def as_rows(x: Tensor, channels: int) -> Tensor:
 
 
 def by_triton(
-    rows: Sequence[Tensor],
-    tables: Tensor,
-    values: Sequence[Tensor] = (),
-    *,
-    pooling: Pooling = "average",
-    relu: bool = False,
-    gate: Tensor | None = None,
+    rows: Sequence[Tensor], tables: Tensor, values: Sequence[Tensor], pooling: str, relu: bool, gate: Tensor | None
 ) -> Tensor:
     """`gather` by one kernel, in one pass."""
     from nasbench_cells.gather_kernel import kernel
@@ -110,8 +99,8 @@ def triton_works(device: torch.device, dtype: torch.dtype) -> bool:
     numbers = torch.randn(7, 2, 4, 5, 3, 16, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     tolerance = 1e-2 if dtype.itemsize == 2 else 1e-5
     try:
-        found = [by_triton(*given, **how).double() for given, how in _forms(numbers)]
-        exact = [by_torch(*given, **how) for given, how in _forms(numbers.double())]
+        found = [gather(*given, **how, by=by_triton).double() for given, how in _forms(numbers)]
+        exact = [gather(*given, **how, by=by_torch) for given, how in _forms(numbers.double())]
         same = all(torch.allclose(*both, rtol=tolerance, atol=tolerance) for both in zip(found, exact, strict=True))
         why = "" if same else "its result is not torch's"
     except Exception as error:  # whatever a compiler, a driver or an older Triton may say

@@ -142,9 +142,13 @@ def choose(cells: list[Cell], which: Tensor, kind: Kind, dtype: torch.dtype) -> 
         for op in (CONV1, CONV3)
     )
     ones = F.pad(ones, (0, 0, 1, 1, 1, 1))
-    chosen = torch.where(which.view(1, -1, 1, 1, 1, 1) == 1, threes, ones) if any(kind.shared) else threes
-    shared = chosen.unsqueeze(2).expand(-1, -1, kind.n, -1, -1, -1, -1).unbind(1)
-    alone = torch.stack([ones, threes], 2).unbind(1)
+    shared: Sequence[Tensor] = ()
+    alone: Sequence[Tensor] = ()
+    if any(kind.shared):
+        chosen = torch.where(which.view(1, -1, 1, 1, 1, 1) == 1, threes, ones)
+        shared = chosen.unsqueeze(2).expand(-1, -1, kind.n, -1, -1, -1, -1).unbind(1)
+    if not all(kind.shared):
+        alone = torch.stack([ones, threes], 2).unbind(1)
     found = []
     for edges in LEAVING:
         each = [shared[e] if kind.shared[e] else alone[e] for e in edges]

@@ -98,24 +98,26 @@ def test_the_kernel_does_the_same_in_tritons_interpreter() -> None:
     """Without a GPU: what it computes, though not how fast."""
     pytest.importorskip("triton")
     program = """
+from functools import partial
 import torch
 from nasbench_cells import gather, nb201_static
 from tests.nasbench_cells.test_gather import SHAPES, TOLERANCES, calls, doubled
 from tests.nasbench_cells.test_nb201_static import assert_one_by_one, fair
 
 assert gather.triton_works(torch.device("cpu"), torch.bfloat16)
+by_torch, by_triton = (partial(gather.gather, by=by) for by in (gather.by_torch, gather.by_triton))
 
 for dtype, tolerance in TOLERANCES.items():
     for shape in SHAPES[1:4] if dtype == torch.float64 else SHAPES[1:2]:
         for arguments, how in calls(shape, dtype):
-            found, exact = gather.by_triton(*arguments, **how), gather.by_torch(*doubled(arguments), **doubled(how))
+            found, exact = by_triton(*arguments, **how), by_torch(*doubled(arguments), **doubled(how))
             assert torch.allclose(found.double(), exact, rtol=tolerance, atol=tolerance)
 nan, all_rows = torch.full((1, 1, 1, 2, 16), torch.nan), torch.tensor([[[0, 1]]])
 shut = torch.zeros_like(nan)
-for by in (gather.by_torch, gather.by_triton):  # as torch's ReLU and its gradient
+for by in (by_torch, by_triton):  # as torch's ReLU and its gradient
     assert by([nan], all_rows, relu=True).isnan().all() and by([nan], all_rows, gate=nan).isnan().all()
     assert not by([nan], all_rows, gate=shut).any()
-nb201_static.gather = gather.by_triton
+nb201_static.gather = by_triton
 for archs in (fair(1, shared=2), fair(2)[:1]):  # whole supernets, forward and backward
     assert_one_by_one(archs, torch.channels_last)
 """
