@@ -85,7 +85,7 @@ class Defaults(Plugin):
         rates = run.hook.learning_rates(run=run, archs=archs)
         inside = places_rates_inside(run, len(archs))
         run.optimizer.zero_grad(set_to_none=run.recipe.train.update_scope == "subnet")
-        logits = run.forward(batch.images, archs)
+        logits = run.forward(batch.images, archs, only_backward=loss_is_default(run))
         losses = run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs)
         weights = optimizers.loss_weights(run, rates, inside)
         torch.dot(losses, to_device(torch.tensor(weights, dtype=losses.dtype), run.device)).backward()
@@ -122,10 +122,7 @@ class Defaults(Plugin):
     @hookimpl(trylast=True)
     def update(self, run: Run, archs: list[Arch]) -> bool:
         assert run.optimizer is not None
-        if run.recipe.train.clip is not None:
-            trained = [p for group in run.optimizer.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(trained, run.recipe.train.clip, foreach=True)
-        run.optimizer.step()
+        optimizers.step(run.optimizer, run.recipe.train.clip)
         return True
 
     # ------------------------------------------------------------------ selection
@@ -147,6 +144,11 @@ class Defaults(Plugin):
             for batch in batches:
                 right += (subnets(batch.images).argmax(-1) == batch.labels).sum(1)
         return [100 * count / len(run.data.valid) for count in right.tolist()]
+
+
+def loss_is_default(run: Run) -> bool:
+    """Whether no plugin has a say in `compute_loss`, which might ask for gradients there."""
+    return {i.plugin_name for i in run.manager.hook.compute_loss.get_hookimpls()} <= {"default", "answers"}
 
 
 def places_rates_inside(run: Run, n: int) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from nasbench import hookimpl
+from nasbench.flat import FlatSGD
 from nasbench.plugins import Plugin, answerer
+from nasbench.static import recorded
 
 if TYPE_CHECKING:
     from nasbench.running import Run
@@ -34,14 +36,28 @@ def make(run: Run) -> torch.optim.Optimizer:
     t = run.recipe.train
     if t.optimizer == "adamw":
         return torch.optim.AdamW(run.net.parameters(), t.lr, weight_decay=t.weight_decay, foreach=True)
-    return torch.optim.SGD(
-        run.net.parameters(),
-        lr=t.lr,
-        momentum=t.momentum,
-        nesterov=t.nesterov,
-        weight_decay=t.weight_decay,
-        foreach=True,
-    )
+    settings: dict[str, Any] = {
+        "lr": t.lr,
+        "momentum": t.momentum,
+        "nesterov": t.nesterov,
+        "weight_decay": t.weight_decay,
+        "foreach": True,
+    }
+    if recorded(run):
+        run.static = None  # it knows the weights by where they lay
+        return FlatSGD(run.net, **settings)
+    return torch.optim.SGD(run.net.parameters(), **settings)
+
+
+def step(optimizer: torch.optim.Optimizer, clip: float | None) -> None:
+    """A step with gradients whose norm over all parameters is at most `clip`."""
+    if isinstance(optimizer, FlatSGD):
+        optimizer.step(clip=clip)
+        return
+    if clip is not None:
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(trained, clip, foreach=True)
+    optimizer.step()
 
 
 def loss_weights(run: Run, rates: list[float], inside: bool) -> list[float]:

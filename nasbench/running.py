@@ -354,10 +354,14 @@ class Run:
             net = net.to(memory_format=torch.channels_last)
         return net
 
-    def forward(self, images: torch.Tensor, archs: Any) -> torch.Tensor:
-        """Logits [n,B,K] of the supernet at the run's precision."""
+    def forward(self, images: torch.Tensor, archs: Any, *, only_backward: bool = False) -> torch.Tensor:
+        """Logits [n,B,K] of the supernet at the run's precision.
+
+        `only_backward` promises that their gradients are asked for by `backward()` alone, never by
+        `torch.autograd.grad`; a recorded pass then has them faster.
+        """
         assert self.net is not None, "the supernet has not been built"
-        one_pass = static.prepare(self, archs)
+        one_pass = static.prepare(self, archs, only_backward)
         return self.predict(self.net, images, archs) if one_pass is None else self.predict(one_pass, images)
 
     def predict(self, net: Callable[..., Any], *inputs: Any) -> torch.Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Hashable
 from functools import lru_cache
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from nasbench.data import to_device
 from nasbench.distributed import processes
+from nasbench.flat import ALIGNED, FlatSGD, places
 
 if TYPE_CHECKING:
     from nasbench.data import Batch
@@ -41,8 +43,9 @@ class Static:
         self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
         self.recordings: dict[Any, Recording] = {}
 
-    def call(self, images: Tensor, archs: list[Arch], plan: tuple[Hashable, Tensor]) -> Tensor:
-        """Logits [n,B,K] of subnets by their plan."""
+    def call(self, images: Tensor, archs: list[Arch], plan: tuple[Hashable, Tensor], into: FlatSGD | None) -> Tensor:
+        """Logits [n,B,K] of subnets by their plan. Their gradients come as any others, or by `backward()` alone: then
+        the optimizer's parameters are given them at once."""
         kind, numbers = plan[0], to_device(plan[1], images.device)
         key = (images.shape, images.stride(), kind)
         if key not in self.recordings:
@@ -50,10 +53,16 @@ class Static:
                 plain: Tensor = self.net(images, archs)
                 return plain
             self.recordings[key] = Recording(self.net, images, numbers, kind)
-        recording, used = self.recordings[key], self.net.used(archs)
-        names = [name for name in recording.places if name in used]
-        result: Tensor = Replay.apply(recording, images, numbers, names, *(self.parameters[name] for name in names))
-        return result
+        names = self.net.used(archs)
+        used = bytes(map(names.__contains__, self.parameters))
+        weights = list(compress(self.parameters.values(), used))
+        one = Pass(self.recordings[key], images, numbers, weights)
+        if into is None:
+            result: Tensor = Replay.apply(one, used, *weights)
+            return result
+        logits = one.logits().requires_grad_()
+        logits.register_hook(lambda slope: into.add(one.gradient(slope), used))
+        return logits
 
 
 class Recording:
@@ -66,13 +75,14 @@ class Recording:
         self.net = copy.deepcopy(net)
         for mine, theirs in zip(self.net.parameters(), net.parameters(), strict=True):
             mine.data = theirs.data
-        self.parameters = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
+        self.parameters = [p for p in self.net.parameters() if p.requires_grad]
+        #: Where each gradient lies in what `gradients` gives.
+        self.places, size = places(self.parameters)
+        self.nothing = self.parameters[0].new_zeros(size)
         with torch.no_grad():
             self.slope = torch.ones_like(self.net.static(self.images, self.numbers, kind))
-        #: Where each gradient lies in what `gradients` gives: shape, strides, offset.
-        self.places: dict[str, tuple[Any, Any, int]] = {}
         self.held: object = None
-        """Whose pass was replayed last and has its gradients still to come."""
+        """The pass that was replayed last and has its gradients still to come."""
 
         def forward() -> Tensor:
             self.logits: Tensor = self.net.static(self.images, self.numbers, kind)
@@ -86,15 +96,46 @@ class Recording:
     def gradients(self) -> Tensor:
         """All gradients of the last pass in one tensor [N], so that one copy takes them."""
         with torch.autocast(self.images.device.type, enabled=False):  # as backward passes run
-            found = torch.autograd.grad(self.logits, list(self.parameters.values()), self.slope, allow_unused=True)
-        parts, size = [], 0
-        for (name, parameter), gradient in zip(self.parameters.items(), found, strict=True):
-            if gradient is not None:
-                self.places[name] = (parameter.shape, parameter.stride(), size)
+            found = torch.autograd.grad(self.logits, self.parameters, self.slope, allow_unused=True)
+        parts = []
+        for parameter, gradient in zip(self.parameters, found, strict=True):
+            size = parameter.numel()
+            if gradient is None:
+                parts.append(self.nothing[:size])
+            else:
                 order = sorted(range(parameter.dim()), key=parameter.stride, reverse=True)  # as it lies in memory
                 parts.append(gradient.permute(order).reshape(-1))
-                size += parameter.numel()
+            parts.append(self.nothing[: -size % ALIGNED])
         return torch.cat(parts)
+
+
+class Pass:
+    """A recording's pass on some images with the weights of now, whose gradients may come late and twice."""
+
+    def __init__(self, recording: Recording, images: Tensor, numbers: Tensor, weights: list[Tensor]) -> None:
+        self.recording, self.images, self.numbers, self.weights = recording, images, numbers, weights
+        self.versions = [w._version for w in weights]
+
+    def replay(self) -> Tensor:
+        """Logits [n,B,K], until the next replay."""
+        self.recording.images.copy_(self.images)
+        self.recording.numbers.copy_(self.numbers)
+        self.recording.held = self
+        return self.recording.forward_graph()
+
+    def logits(self) -> Tensor:
+        """Logits [n,B,K], to keep."""
+        return self.replay().clone()
+
+    def gradient(self, slope: Tensor) -> Tensor:
+        """All gradients [N] for the logits' [n,B,K], until the next replay."""
+        if [w._version for w in self.weights] != self.versions:
+            raise RuntimeError("The weights have changed since the pass whose gradients are asked for.")
+        if self.recording.held is not self:  # another pass came between, or these gradients are asked for again
+            self.replay()
+        self.recording.held = None  # the gradients overwrite what they are computed from
+        self.recording.slope.copy_(slope)
+        return self.recording.backward_graph()
 
 
 def warm_up(function: Callable[[], Any]) -> None:
@@ -136,37 +177,18 @@ class Graph:
 
 
 class Replay(torch.autograd.Function):
-    """A recording among torch's operations. What it gives are copies, so that the next replay changes none."""
+    """A pass among torch's operations. What it gives are copies, so that the next replay changes none."""
 
     @staticmethod
-    def forward(
-        ctx: Any, recording: Recording, images: Tensor, numbers: Tensor, names: list[str], *weights: Tensor
-    ) -> Tensor:
-        ctx.recording, ctx.images, ctx.numbers, ctx.names = recording, images, numbers, names
-        ctx.weights, ctx.versions = weights, [w._version for w in weights]
-        return Replay.run(ctx).clone()
-
-    @staticmethod
-    def run(ctx: Any) -> Tensor:
-        """Replay the forward pass on the inputs of this one."""
-        recording: Recording = ctx.recording
-        recording.images.copy_(ctx.images)
-        recording.numbers.copy_(ctx.numbers)
-        recording.held = ctx
-        return recording.forward_graph()
+    def forward(ctx: Any, one: Pass, used: bytes, *weights: Tensor) -> Tensor:
+        ctx.one, ctx.used = one, used
+        return one.logits()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> Any:
-        recording: Recording = ctx.recording
-        if [w._version for w in ctx.weights] != ctx.versions:
-            raise RuntimeError("The weights have changed since the pass whose gradients are asked for.")
-        if recording.held is not ctx:  # another pass came between, or these gradients are asked for again
-            Replay.run(ctx)
-        recording.held = None  # the gradients overwrite what they are computed from
-        recording.slope.copy_(slope)
-        flat = recording.backward_graph().clone()
-        return None, None, None, None, *(flat.as_strided(*recording.places[name]) for name in ctx.names)
+        gradient = ctx.one.gradient(slope).clone()
+        return None, None, *(gradient.as_strided(*place) for place in compress(ctx.one.recording.places, ctx.used))
 
 
 def recorded(run: Run) -> bool:
@@ -174,14 +196,16 @@ def recorded(run: Run) -> bool:
     return run.recipe.engine.static == "recorded" and hasattr(run.net, "static_plan")
 
 
-def prepare(run: Run, archs: Any) -> Callable[[Tensor], Tensor] | None:
+def prepare(run: Run, archs: Any, only_backward: bool) -> Callable[[Tensor], Tensor] | None:
     """The static pass of these subnets, images [B,C,H,W] -> logits [n,B,K]; None where they are to run as without."""
     if not recorded(run) or not torch.is_grad_enabled() or not isinstance(archs[0], tuple):
         return None
     if run.static is None or run.static.net is not run.net:
         run.static = Static(run.net)
-    static, plan = run.static, run.net.static_plan(archs)
-    return None if plan is None else lambda images: static.call(images, archs, plan)
+    static, plan, into = run.static, run.net.static_plan(archs), None
+    if only_backward and isinstance(run.optimizer, FlatSGD) and run.optimizer.net is run.net:
+        into = run.optimizer
+    return None if plan is None else lambda images: static.call(images, archs, plan, into)
 
 
 def replayed(run: Run, forward: Callable[[Tensor], Tensor], batches: list[Batch]) -> Callable[[Tensor], Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -147,6 +147,7 @@ def train(tmp_path: Path) -> Train:
         seed: int = 0,
         device: str = "cpu",
         force: Callable[[Run, list[Arch]], list[Arch]] | None = None,
+        observers: Sequence[object] = (),
         **sets: dict[str, Any],
     ) -> Trained:
         sets["train"] = {"clip": None, "nesterov": False, **sets.get("train", {})}
@@ -155,7 +156,7 @@ def train(tmp_path: Path) -> Train:
         target = "digits" if space == "tiny" else "cifar10"
         recipe = resolve(method, space, preset="test", target=target, seed=seed, device=device, sets=sets)
         watch = Watch(force)
-        run, _ = prepare(recipe, tmp_path / "runs", [watch, watch.inside])
+        run, _ = prepare(recipe, tmp_path / "runs", [watch, *observers, watch.inside])
         run.hook.train(run=run)
         return Trained(run, watch.steps, watch.start)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import Any
 
 import pytest
 import torch
 
-from nasbench import BadInput, static
+from nasbench import Arch, BadInput, Run, hookimpl, static
 from nasbench.machine import resolve_engine
 from nasbench.oneshot import score_subset
 from nasbench.recipe import resolve
-from tests.nasbench_oneshot.conftest import Train, Trained
+from tests.nasbench_oneshot.conftest import Train, Trained, close
 
 METHODS = ("spos", "fairnas", "fairnas+calr+ms")
 
@@ -26,10 +27,12 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[static.Static]:
 
 
 def assert_same(plain: Trained, other: Trained) -> None:
-    """The same subnets, gradients of the same parameters, and the same weights in the end."""
+    """The same subnets, gradients of the same parameters, and the same weights and momenta in the end."""
     assert [s.archs for s in plain.steps] == [s.archs for s in other.steps]
     assert all(a.grads.keys() == b.grads.keys() for a, b in zip(plain.steps, other.steps, strict=True))
-    assert all(torch.allclose(w, other.weights[n], rtol=1e-10, atol=1e-10) for n, w in plain.weights.items())
+    assert close(plain.weights, other.weights)
+    for (_, mine), (_, theirs) in zip(plain.steps[-1].clones, other.steps[-1].clones, strict=True):
+        assert close(mine, theirs)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,96 @@ def test_a_recorded_pass_trains_and_scores_the_same_supernet(
     for each in (plain, other):
         score_subset(each.run)
     assert plain.run.scores == other.run.scores
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"clip": 0.5, "nesterov": True, "weight_decay": 0.01},
+        {"update_scope": "all", "weight_decay": 0.01},
+        {"update_scope": "all", "clip": 0.5, "momentum": 0.0},
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_recorded_step_follows_the_settings(
+    train: Train, device: str, made: list[static.Static], method: str, settings: dict[str, Any]
+) -> None:
+    plain = train(method, "nb201", device=device, train=settings)
+    assert_same(plain, train(method, "nb201", device=device, train=settings, engine={"static": "recorded"}))
+    assert made
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_recorded_run_goes_on_as_if_it_had_not_been(train: Train, device: str, method: str) -> None:
+    def kill(run: Run, archs: list[Arch]) -> list[Arch]:
+        if run.step == 5:
+            raise KeyboardInterrupt
+        return archs
+
+    settings = {"clip": 0.5, "nesterov": True, "epochs": 4}
+    plain = train(method, "nb201", device=device, train=settings)
+    engine = {"static": "recorded", "checkpoint_seconds": 0}
+    with pytest.raises(KeyboardInterrupt):
+        train(method, "nb201", device=device, train=settings, engine=engine, force=kill)
+    resumed = train(method, "nb201", device=device, train=settings, engine=engine)
+    assert len(resumed.steps) == len(plain.steps) - 5 > 2
+    assert close(plain.weights, resumed.weights)
+    for bank, buffers in plain.steps[-1].clones:
+        if bank is plain.steps[-1].bank:
+            assert close(buffers, resumed.buffers(resumed.steps[-1].bank))
+
+
+class Scale:
+    """Changes gradients before a step, in place or by putting others there."""
+
+    @hookimpl(wrapper=True)
+    def update(self, run: Run) -> Generator[None, bool, bool]:
+        for i, p in enumerate(run.net.parameters()):
+            if p.grad is not None and run.step % 2:
+                p.grad = p.grad * (1 + i % 3)
+            elif p.grad is not None:
+                p.grad.mul_(1 + i % 3)
+        return (yield)
+
+
+class Look:
+    """Asks for a gradient of its own where the loss is made."""
+
+    def __init__(self) -> None:
+        self.seen: list[torch.Tensor] = []
+
+    @hookimpl(wrapper=True)
+    def compute_loss(self, run: Run) -> Generator[None, torch.Tensor, torch.Tensor]:
+        losses = yield
+        self.seen.append(torch.autograd.grad(losses.sum(), run.net.head.weight, retain_graph=True)[0])
+        return losses
+
+
+class Twice:
+    """Goes on from what is in the gradients: the batch of a step counts twice."""
+
+    @hookimpl(wrapper=True)
+    def update(self, run: Run, archs: list[Arch]) -> Generator[None, bool, bool]:
+        batch = run.data.batches("valid", 10)[0]
+        logits = run.forward(batch.images, archs[::-1], only_backward=True)
+        run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs).sum().backward()
+        return (yield)
+
+
+@pytest.mark.parametrize("observer", [Scale, Look, Twice])
+@pytest.mark.parametrize("method", ["spos", "fairnas+calr+ms"])
+def test_plugins_find_gradients_as_they_are_without_recording(
+    train: Train, device: str, method: str, observer: type[Any]
+) -> None:
+    settings, watchers = {"clip": 0.5, "nesterov": True}, [observer(), observer()]
+    plain, other = (
+        train(method, "nb201", device=device, train=settings, engine={"static": static_}, observers=[watcher])
+        for static_, watcher in zip(("off", "recorded"), watchers, strict=True)
+    )
+    assert_same(plain, other)
+    if observer is Look:
+        assert len(watchers[0].seen) == len(plain.steps)
+        assert all(torch.allclose(a, b, rtol=1e-8) for a, b in zip(watchers[0].seen, watchers[1].seen, strict=True))
 
 
 def test_gradients_may_come_late_and_twice(train: Train, device: str) -> None:
