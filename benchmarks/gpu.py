@@ -1,10 +1,12 @@
-"""How long the paper's setting takes on a GPU: a few epochs and a few subnets are measured, the rest is projected.
+"""How long the paper's setting takes on a GPU: a few epochs and all of ranking are measured, the rest is projected.
 
     python benchmarks/gpu.py --dataset cifar10                  # both methods, recorded and as without
     python benchmarks/gpu.py --dataset cifar10 --epochs 3 --out benchmarks/h200/paper.json
 
 Everything goes through the harness, as `nasbench run --preset paper` does: data, augmentation, sampling, update. The
-first epoch, in which the passes are recorded, is counted once. What is not recorded is measured on fewer steps.
+first epoch, in which the passes are recorded, is counted once. What is not recorded is measured on fewer steps. Some
+steps of a last epoch run under torch's profiler, which says how long the device works for a step: what a step takes
+beyond that it waits for Python.
 """
 
 from __future__ import annotations
@@ -27,19 +29,39 @@ from nasbench.recipe import resolve
 METHODS = ("spos", "fairnas+calr+ms")
 
 
+#: Steps under the profiler.
+PROFILED = 20
+
+
 class Clock:
-    """When each epoch of a run ended, the device having done its part."""
+    """When each epoch of a run ended, the device having done its part; and what that was in steps of the last one."""
 
     def __init__(self) -> None:
         self.ends = [time.perf_counter()]
+        self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
 
     @hookimpl(wrapper=True)
     def train_step(self, run: Run) -> Any:
+        left = run.total_steps - run.step
+        if left == PROFILED and run.device.type == "cuda":
+            wait(run.device)
+            self.profile.start()
         answer = yield
         if (run.step + 1) % run.steps_per_epoch == 0:
             wait(run.device)
             self.ends.append(time.perf_counter())
+        if left == 1 and run.device.type == "cuda":
+            self.profile.stop()
         return answer
+
+    def device_part(self) -> dict[str, Any]:
+        """How many kernels a step had, and how long they took."""
+        kernels = [e for e in self.profile.events() or () if e.device_type == torch.autograd.DeviceType.CUDA]
+        took = sum(e.time_range.elapsed_us() for e in kernels)
+        return {
+            "kernels_per_step": round(len(kernels) / PROFILED),
+            "device_ms_per_step": round(took / PROFILED / 1000, 3),
+        }
 
 
 def wait(device: torch.device) -> None:
@@ -50,7 +72,7 @@ def wait(device: torch.device) -> None:
 
 def measured(method: str, mode: str, args: argparse.Namespace, runs: Path) -> dict[str, Any]:
     """One method: seconds of its epochs and of scoring, and the projection for the whole run."""
-    epochs = args.epochs + 1 if mode == "recorded" else 2
+    epochs = args.epochs + 2 if mode == "recorded" else 3
     sets: dict[str, Any] = {"engine": {"static": mode}, "train": {"epochs": epochs}}
     if mode != "recorded":
         sets["data"] = {"train_images": args.few * 64}
@@ -67,20 +89,22 @@ def measured(method: str, mode: str, args: argparse.Namespace, runs: Path) -> di
     clock.ends = [time.perf_counter()]
     run.hook.train(run=run)
     each = [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)]
-    step = statistics.median(each[1:]) / run.steps_per_epoch
+    step = statistics.median(each[1:-1]) / run.steps_per_epoch
     archs, together = run.subset(), run.recipe.score.together
-    run.hook.score(run=run, archs=archs[:together])  # prepares the images
+    ranked = archs if mode == "recorded" else archs[: 3 * together]
     began = time.perf_counter()
-    run.hook.score(run=run, archs=archs[together : 2 * together])
+    for first in range(0, len(ranked), together):
+        run.hook.score(run=run, archs=ranked[first : first + together])
     wait(run.device)
-    scoring = (time.perf_counter() - began) / together * len(archs)
+    scoring = (time.perf_counter() - began) / len(ranked) * len(archs)
     whole = resolved["whole"].train.epochs
     images = int(len(load_images(args.dataset).splits["train"]) * (1 - resolved["whole"].data.valid_share))
     steps = -(-images // run.recipe.train.batch_size) * whole
     once = max(0.0, each[0] - step * run.steps_per_epoch)
     return {
         "ms_per_step": round(1000 * step, 3),
-        "measured_steps": run.steps_per_epoch * (len(each) - 1),
+        "measured_steps": run.steps_per_epoch * (len(each) - 2),
+        **(clock.device_part() if args.device == "cuda" else {}),
         "seconds_once": round(once, 2),
         "epochs_of_the_paper": whole,
         "training_minutes": round((once + steps * step) / 60, 2),

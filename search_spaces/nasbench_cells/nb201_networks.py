@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench_cells.nb201 import CONV1, CONV3, EDGES, NONE, POOL, SKIP
-from nasbench_cells.nb201_static import Kind, plan, static_pass
+from nasbench_cells.nb201_static import plan, static_pass
 from nasbench_cells.operations import average_pool, batch_norm, relu_conv_norm
 
 if TYPE_CHECKING:
@@ -151,13 +151,13 @@ class Supernet(nn.Module):
                     x = cast(Cell, cell).mix(x, arch)
         return cast(Tensor, self.head(F.relu(batch_norm(x)).mean((2, 3))))
 
-    def static_plan(self, archs: list[Arch]) -> tuple[Kind, Tensor] | None:
-        """The kind of these subnets and what tells those of a kind apart, int64 [L] (see `nb201_static.plan`)."""
-        return plan(archs)
+    def static_plan(self, archs: list[Arch]) -> tuple[int, Tensor]:
+        """How many subnets there are, and what tells them apart, int32 [6,n] (see `nb201_static.plan`)."""
+        return plan([live_steps(arch) for arch in archs])
 
-    def static(self, images: Tensor, numbers: Tensor, kind: Kind) -> Tensor:
-        """Logits [n,B,K] of n subnets, by the same kernels for all of a kind."""
-        return static_pass(self, images, numbers, kind)
+    def static(self, images: Tensor, numbers: Tensor, n: int) -> Tensor:
+        """Logits [n,B,K] of n subnets, by the same kernels whatever they are."""
+        return static_pass(self, images, numbers)
 
     def used(self, archs: list[Arch]) -> frozenset[str]:
         """Names of the parameters that the output of one of these subnets depends on."""

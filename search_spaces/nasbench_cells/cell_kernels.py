@@ -1,0 +1,255 @@
+"""The kernels of a group of cells for n subnets, forward and backward, in Triton.
+
+Values of nodes lie in memory as [nodes,n,P,C], P being pixels; the last node of a cell is the first of the next one.
+What convolutions made of them, and gradients of that, as [6,n,P,C]; the edge from node s to node t has the number
+t (t - 1) / 2 + s. Weights are 3x3 kernels of all edges of all cells, [C out,9,C in], then 1x1 ones. `codes` int32 [6,n]
+is what `fused` says: how many taps the convolution of a subnet's edge has, or SKIP, POOL or 0. A program looks there
+first and works on a block of pixels of a subnet, or of a subnet's edge, so the same kernels serve all subnets.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+SKIP, POOL = tl.constexpr(-1), tl.constexpr(-2)
+#: Numbers of which none is worth a kernel of its own.
+LOOSE = ("n", "node", "cell", "cells", "count", "chunk", "forward", "height", "width")
+
+
+@triton.jit
+def edge(n, node):  # type: ignore[no-untyped-def]
+    """For a program of a subnet's edge that leaves the node: which of the node's edges, its number, and the subnet."""
+    j = tl.program_id(1) // n
+    return j, (node + 1 + j) * (node + j) // 2 + node, tl.program_id(1) % n
+
+
+@triton.jit
+def kernel(weights, e, size, cell, cells, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Where the kernel [C,size,C] of an edge begins: 3x3 ones of all cells lie before 1x1 ones."""
+    area: tl.constexpr = CHANNELS * CHANNELS
+    return weights + (size == 1).to(tl.int32) * cells * 54 * area + (cell * 6 + e) * size * area
+
+
+@triton.jit
+def shifted(x, p, down, right, height, width, total, PADDED: tl.constexpr, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """What lies so far from pixels p in their image of x [P,C], zeros outside."""
+    v, u = (p // width) % height + down, p % width + right
+    known = (p < total) & (v >= 0) & (v < height) & (u >= 0) & (u < width)
+    channel = tl.arange(0, PADDED)[None, :]
+    where = (p + down * width + right)[:, None] * CHANNELS + channel
+    return tl.load(x + where, mask=known[:, None] & (channel < CHANNELS), other=0.0)
+
+
+@triton.jit
+def rectified(x):  # type: ignore[no-untyped-def]
+    """ReLU."""
+    return tl.where(x < 0, 0.0, x)  # tl.maximum would lose what is not a number
+
+
+@triton.jit(do_not_specialize=LOOSE)
+def convolve(  # type: ignore[no-untyped-def]
+    values, weights, codes, results, parts, n, node, total, height, width, cell, cells,
+    CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Convolutions of the node's rectified values [n,P,C], and each block's sums of them and of their squares."""
+    _, e, r = edge(n, node)
+    size = tl.load(codes + e * n + r)
+    if size <= 0:
+        return
+    p, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
+    inside, first = channel < CHANNELS, (9 - size) // 2
+    x, own = values + r * total * CHANNELS, kernel(weights, e, size, cell, cells, CHANNELS)
+    into = own + channel[None, :] * size * CHANNELS + channel[:, None]  # [C in, C out]
+    summed = tl.zeros([BLOCK, PADDED], dtype=SUMS)
+    for tap in range(first, first + size):
+        taken = rectified(shifted(x, p, tap // 3 - 1, tap % 3 - 1, height, width, total, PADDED, CHANNELS))
+        taps = tl.load(into + (tap - first) * CHANNELS, mask=inside[:, None] & inside[None, :], other=0.0)
+        summed = tl.dot(taken.to(taps.dtype), taps, summed, out_dtype=SUMS)
+    at = (e * n + r) * total * CHANNELS + p[:, None] * CHANNELS + channel[None, :]
+    tl.store(results + at, summed.to(results.dtype.element_ty), mask=(p < total)[:, None] & inside[None, :])
+    part = parts + ((e * n + r) * tl.num_programs(0) + tl.program_id(0)) * 2 * CHANNELS + channel
+    tl.store(part, tl.sum(summed, 0), mask=inside)
+    tl.store(part + CHANNELS, tl.sum(summed * summed, 0), mask=inside)
+
+
+@triton.jit(do_not_specialize=LOOSE)
+def add_parts(  # type: ignore[no-untyped-def]
+    parts, codes, sums, n, node, count,
+    CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """The sums [2,C] of each edge that leaves the node, of its blocks' [count,2,C]."""
+    _, e, r = edge(n, node)
+    if tl.load(codes + e * n + r) <= 0:
+        return
+    column, summed = tl.arange(0, 2 * PADDED)[None, :], tl.zeros([BLOCK, 2 * PADDED], dtype=SUMS)
+    inside = column < 2 * CHANNELS
+    for first in range(0, count, BLOCK):
+        row = first + tl.arange(0, BLOCK)[:, None]
+        at = ((e * n + r) * count + row) * 2 * CHANNELS + column
+        summed += tl.load(parts + at, mask=(row < count) & inside, other=0.0)
+    at = (e * n + r) * 2 * CHANNELS + column
+    tl.store(sums + at, tl.sum(summed, 0)[None, :], mask=inside)
+
+
+@triton.jit
+def mean_and_scale(sums, slot, total, channel, inside, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Of batch norm, [1,C], with torch's own epsilon."""
+    own = sums + slot * 2 * CHANNELS + channel
+    mean = tl.load(own, mask=inside, other=0.0) / total
+    variance = tl.load(own + CHANNELS, mask=inside, other=0.0) / total - mean * mean
+    return mean[None, :], (1 / tl.sqrt(tl.maximum(variance, 0.0) + 1e-5))[None, :]
+
+
+@triton.jit
+def window(p, height, width):  # type: ignore[no-untyped-def]
+    """How many pixels of the 3x3 window at p lie inside the image, [P,1]."""
+    v, u = (p // width) % height, p % width
+    down = 3 - (v == 0).to(tl.int32) - (v == height - 1).to(tl.int32)
+    return (down * (3 - (u == 0).to(tl.int32) - (u == width - 1).to(tl.int32)))[:, None]
+
+
+@triton.jit(do_not_specialize=LOOSE)
+def node_values(  # type: ignore[no-untyped-def]
+    values, results, sums, codes, out, n, node, total, height, width,
+    CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """A node's values [n,P,C]: normalised convolutions, the values [node,n,P,C] of nodes before it, their averages."""
+    r, p, channel = tl.program_id(1), tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
+    inside, area = channel < CHANNELS, total * CHANNELS
+    summed, here = tl.zeros([BLOCK, PADDED], dtype=SUMS), p[:, None] * CHANNELS + channel[None, :]
+    valid = (p < total)[:, None] & inside[None, :]
+    for s in range(node):
+        slot = (node * (node - 1) // 2 + s) * n + r
+        code = tl.load(codes + slot)
+        x = values + (s * n + r) * area
+        if code > 0:
+            mean, scale = mean_and_scale(sums, slot, total, channel, inside, CHANNELS)
+            result = tl.load(results + slot * area + here, mask=valid, other=0.0).to(SUMS)
+            summed += (result - mean) * scale
+        elif code == SKIP:
+            summed += tl.load(x + here, mask=valid, other=0.0).to(SUMS)
+        elif code == POOL:
+            pooled = tl.zeros([BLOCK, PADDED], dtype=SUMS)
+            for down in range(-1, 2):  # a loop, because all at once take more registers than there are
+                for right in tl.static_range(-1, 2):
+                    pooled += shifted(x, p, down, right, height, width, total, PADDED, CHANNELS).to(SUMS)
+            summed += pooled / window(p, height, width).to(SUMS)
+    tl.store(out + r * area + here, summed.to(out.dtype.element_ty), mask=valid)
+
+
+@triton.jit(do_not_specialize=LOOSE)
+def norm_sums(  # type: ignore[no-untyped-def]
+    slopes, results, sums, codes, parts, n, node, total, forward,
+    CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Each block's sums, for the edges that leave the node: of the slopes [3-node,n,P,C] of where they go, and of the
+    slopes times the normalised results; with `forward`: of the results and of their squares."""
+    j, e, r = edge(n, node)
+    slot, area = e * n + r, total * CHANNELS
+    if tl.load(codes + slot) <= 0:
+        return
+    p, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
+    inside, here = channel < CHANNELS, p[:, None] * CHANNELS + channel[None, :]
+    valid = (p < total)[:, None] & inside[None, :]
+    result = tl.load(results + slot * area + here, mask=valid, other=0.0).to(SUMS)
+    if forward:
+        slope = result
+    else:
+        slope = tl.load(slopes + (j * n + r) * area + here, mask=valid, other=0.0).to(SUMS)
+        mean, scale = mean_and_scale(sums, slot, total, channel, inside, CHANNELS)
+        result = (result - mean) * scale
+    part = parts + (slot * tl.num_programs(0) + tl.program_id(0)) * 2 * CHANNELS + channel
+    tl.store(part, tl.sum(slope, 0), mask=inside)
+    tl.store(part + CHANNELS, tl.sum(slope * result, 0), mask=inside)
+
+
+@triton.jit(do_not_specialize=LOOSE)
+def norm_gradient(  # type: ignore[no-untyped-def]
+    slopes, results, sums, moments, codes, out, n, node, total,
+    CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """The gradient of batch norm's input, for the edges that leave the node."""
+    j, e, r = edge(n, node)
+    slot, area = e * n + r, total * CHANNELS
+    if tl.load(codes + slot) <= 0:
+        return
+    p, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
+    inside, here = channel < CHANNELS, p[:, None] * CHANNELS + channel[None, :]
+    valid = (p < total)[:, None] & inside[None, :]
+    mean, scale = mean_and_scale(sums, slot, total, channel, inside, CHANNELS)
+    result = (tl.load(results + slot * area + here, mask=valid, other=0.0).to(SUMS) - mean) * scale
+    slope = tl.load(slopes + (j * n + r) * area + here, mask=valid, other=0.0).to(SUMS)
+    own = moments + slot * 2 * CHANNELS + channel
+    first = tl.load(own, mask=inside, other=0.0)[None, :] / total
+    second = tl.load(own + CHANNELS, mask=inside, other=0.0)[None, :] / total
+    slope = (slope - first - result * second) * scale
+    tl.store(out + slot * area + here, slope.to(out.dtype.element_ty), mask=valid)
+
+
+@triton.jit(do_not_specialize=LOOSE)
+def input_gradient(  # type: ignore[no-untyped-def]
+    slopes, after, values, weights, codes, out, n, node, total, height, width, cell, cells,
+    CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """The slopes of the node's values: of the slopes [3-node,n,P,C] of where its edges go, and of those after its
+    convolutions, [6,n,P,C]."""
+    r, p, channel = tl.program_id(1), tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
+    inside, area = channel < CHANNELS, total * CHANNELS
+    summed, here = tl.zeros([BLOCK, PADDED], dtype=SUMS), p[:, None] * CHANNELS + channel[None, :]
+    valid = (p < total)[:, None] & inside[None, :]
+    for t in range(node + 1, 4):
+        e = t * (t - 1) // 2 + node
+        size = tl.load(codes + e * n + r)
+        if size > 0:
+            first, own = (9 - size) // 2, kernel(weights, e, size, cell, cells, CHANNELS)
+            into = own + channel[:, None] * size * CHANNELS + channel[None, :]  # [C out, C in]
+            y = after + (e * n + r) * area
+            for tap in range(first, first + size):
+                came = shifted(y, p, 1 - tap // 3, 1 - tap % 3, height, width, total, PADDED, CHANNELS)
+                taps = tl.load(into + (tap - first) * CHANNELS, mask=inside[:, None] & inside[None, :], other=0.0)
+                summed = tl.dot(came, taps, summed, out_dtype=SUMS)
+    let = tl.load(values + r * area + here, mask=valid, other=0.0)
+    summed = tl.where(let <= 0, 0.0, summed)
+    for t in range(node + 1, 4):
+        code = tl.load(codes + (t * (t - 1) // 2 + node) * n + r)
+        y = slopes + ((t - node - 1) * n + r) * area
+        if code == SKIP:
+            summed += tl.load(y + here, mask=valid, other=0.0).to(SUMS)
+        elif code == POOL:
+            for down in range(-1, 2):
+                for right in tl.static_range(-1, 2):
+                    came = shifted(y, p, down, right, height, width, total, PADDED, CHANNELS).to(SUMS)
+                    summed += came / window(p + down * width + right, height, width).to(SUMS)
+    tl.store(out + r * area + here, summed.to(out.dtype.element_ty), mask=valid)
+
+
+@triton.jit(do_not_specialize=LOOSE)
+def weight_gradient(  # type: ignore[no-untyped-def]
+    values, after, codes, parts, n, total, height, width, cells, chunk,
+    CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """The gradient of one tap of an edge's kernels in a chunk of the pixels of all subnets that use it."""
+    e, tap, cell = tl.program_id(1) // 10, tl.program_id(1) % 10, tl.program_id(2)
+    size = tl.where(tap == 9, 1, 9)
+    t = 1 + (e > 0).to(tl.int32) + (e > 2).to(tl.int32)
+    s, at = e - t * (t - 1) // 2, tl.where(tap == 9, 4, tap)
+    channel, area = tl.arange(0, PADDED), total * CHANNELS
+    inside = channel < CHANNELS
+    summed = tl.zeros([PADDED, PADDED], dtype=SUMS)
+    begin = tl.program_id(0) * chunk
+    end = tl.minimum(begin + chunk, total)
+    for r in range(n):
+        if tl.load(codes + e * n + r) == size:
+            x = values + ((3 * cell + s) * n + r) * area
+            y = after + ((6 * cell + e) * n + r) * area
+            for first in range(begin, end, BLOCK):
+                p = first + tl.arange(0, BLOCK)
+                taken = rectified(shifted(x, p, at // 3 - 1, at % 3 - 1, height, width, total, PADDED, CHANNELS))
+                here = p[:, None] * CHANNELS + channel[None, :]
+                slope = tl.load(y + here, mask=(p < end)[:, None] & inside[None, :], other=0.0)
+                summed = tl.dot(tl.trans(slope), taken.to(slope.dtype), summed, out_dtype=SUMS)
+    whole = parts + tl.program_id(0) * cells * 60 * CHANNELS * CHANNELS
+    own = kernel(whole, e, size, cell, cells, CHANNELS) + tl.where(tap == 9, 0, tap) * CHANNELS
+    where = own + channel[:, None] * size * CHANNELS + channel[None, :]
+    tl.store(where, summed, mask=inside[:, None] & inside[None, :])
