@@ -32,13 +32,12 @@ def kernel(weights, e, size, cell, cells, CHANNELS: tl.constexpr):  # type: igno
 
 
 @triton.jit
-def shifted(x, p, down, right, height, width, total, PADDED: tl.constexpr, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """What lies so far from pixels p in their image of x [P,C], zeros outside."""
-    v, u = (p // width) % height + down, p % width + right
-    known = (p < total) & (v >= 0) & (v < height) & (u >= 0) & (u < width)
-    channel = tl.arange(0, PADDED)[None, :]
-    where = (p + down * width + right)[:, None] * CHANNELS + channel
-    return tl.load(x + where, mask=known[:, None] & (channel < CHANNELS), other=0.0)
+def shifted(x, p, down, right, channel, inside, height, width, total, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """What lies so far, for all channels or for each, from pixels p in their image of x [P,C]; zeros outside."""
+    v, u = (p // width % height)[:, None] + down, (p % width)[:, None] + right
+    known = (v >= 0) & (v < height) & (u >= 0) & (u < width)
+    where = (p[:, None] + down * width + right) * CHANNELS + channel[None, :]
+    return tl.load(x + where, mask=known & (p < total)[:, None] & inside[None, :], other=0.0)
 
 
 @triton.jit
@@ -63,7 +62,7 @@ def convolve(  # type: ignore[no-untyped-def]
     into = own + channel[None, :] * size * CHANNELS + channel[:, None]  # [C in, C out]
     summed = tl.zeros([BLOCK, PADDED], dtype=SUMS)
     for tap in range(first, first + size):
-        taken = rectified(shifted(x, p, tap // 3 - 1, tap % 3 - 1, height, width, total, PADDED, CHANNELS))
+        taken = rectified(shifted(x, p, tap // 3 - 1, tap % 3 - 1, channel, inside, height, width, total, CHANNELS))
         taps = tl.load(into + (tap - first) * CHANNELS, mask=inside[:, None] & inside[None, :], other=0.0)
         summed = tl.dot(taken.to(taps.dtype), taps, summed, out_dtype=SUMS)
     at = (e * n + r) * total * CHANNELS + p[:, None] * CHANNELS + channel[None, :]
@@ -133,7 +132,7 @@ def node_values(  # type: ignore[no-untyped-def]
             pooled = tl.zeros([BLOCK, PADDED], dtype=SUMS)
             for down in range(-1, 2):  # a loop, because all at once take more registers than there are
                 for right in tl.static_range(-1, 2):
-                    pooled += shifted(x, p, down, right, height, width, total, PADDED, CHANNELS).to(SUMS)
+                    pooled += shifted(x, p, down, right, channel, inside, height, width, total, CHANNELS).to(SUMS)
             summed += pooled / window(p, height, width).to(SUMS)
     tl.store(out + r * area + here, summed.to(out.dtype.element_ty), mask=valid)
 
@@ -206,7 +205,7 @@ def input_gradient(  # type: ignore[no-untyped-def]
             into = own + channel[:, None] * size * CHANNELS + channel[None, :]  # [C out, C in]
             y = after + (e * n + r) * area
             for tap in range(first, first + size):
-                came = shifted(y, p, 1 - tap // 3, 1 - tap % 3, height, width, total, PADDED, CHANNELS)
+                came = shifted(y, p, 1 - tap // 3, 1 - tap % 3, channel, inside, height, width, total, CHANNELS)
                 taps = tl.load(into + (tap - first) * CHANNELS, mask=inside[:, None] & inside[None, :], other=0.0)
                 summed = tl.dot(came, taps, summed, out_dtype=SUMS)
     let = tl.load(values + r * area + here, mask=valid, other=0.0)
@@ -219,7 +218,7 @@ def input_gradient(  # type: ignore[no-untyped-def]
         elif code == POOL:
             for down in range(-1, 2):
                 for right in tl.static_range(-1, 2):
-                    came = shifted(y, p, down, right, height, width, total, PADDED, CHANNELS).to(SUMS)
+                    came = shifted(y, p, down, right, channel, inside, height, width, total, CHANNELS).to(SUMS)
                     summed += came / window(p + down * width + right, height, width).to(SUMS)
     tl.store(out + r * area + here, summed.to(out.dtype.element_ty), mask=valid)
 
@@ -227,16 +226,20 @@ def input_gradient(  # type: ignore[no-untyped-def]
 @triton.jit(do_not_specialize=LOOSE)
 def weight_gradient(  # type: ignore[no-untyped-def]
     values, after, codes, parts, n, total, height, width, cells, chunk,
-    CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+    CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, TAPS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of one tap of an edge's kernels in a chunk of the pixels of all subnets that use it."""
-    e, tap, cell = tl.program_id(1) // 10, tl.program_id(1) % 10, tl.program_id(2)
-    size = tl.where(tap == 9, 1, 9)
+    """The gradient of a few taps of an edge's kernels in a chunk of the pixels of all subnets that use it."""
+    groups: tl.constexpr = (9 + TAPS - 1) // TAPS + 1  # of taps; the last is the 1x1 kernel's only one
+    e, group, cell = tl.program_id(1) // groups, tl.program_id(1) % groups, tl.program_id(2)
+    one = group == groups - 1
+    size = tl.where(one, 1, 9)
     t = 1 + (e > 0).to(tl.int32) + (e > 2).to(tl.int32)
-    s, at = e - t * (t - 1) // 2, tl.where(tap == 9, 4, tap)
-    channel, area = tl.arange(0, PADDED), total * CHANNELS
-    inside = channel < CHANNELS
-    summed = tl.zeros([PADDED, PADDED], dtype=SUMS)
+    s, area = e - t * (t - 1) // 2, total * CHANNELS
+    out, column = tl.arange(0, PADDED), tl.arange(0, TAPS * PADDED)
+    tap, channel = tl.where(one, 0, group * TAPS) + column // PADDED, column % PADDED
+    at = tl.where(one, 4, tap)[None, :]
+    inside = (channel < CHANNELS) & (tap < size)
+    summed = tl.zeros([PADDED, TAPS * PADDED], dtype=SUMS)
     begin = tl.program_id(0) * chunk
     end = tl.minimum(begin + chunk, total)
     for r in range(n):
@@ -245,11 +248,12 @@ def weight_gradient(  # type: ignore[no-untyped-def]
             y = after + ((6 * cell + e) * n + r) * area
             for first in range(begin, end, BLOCK):
                 p = first + tl.arange(0, BLOCK)
-                taken = rectified(shifted(x, p, at // 3 - 1, at % 3 - 1, height, width, total, PADDED, CHANNELS))
-                here = p[:, None] * CHANNELS + channel[None, :]
-                slope = tl.load(y + here, mask=(p < end)[:, None] & inside[None, :], other=0.0)
+                taken = rectified(
+                    shifted(x, p, at // 3 - 1, at % 3 - 1, channel, inside, height, width, total, CHANNELS)
+                )
+                here, valid = p[:, None] * CHANNELS + out[None, :], (p < end)[:, None] & (out < CHANNELS)[None, :]
+                slope = tl.load(y + here, mask=valid, other=0.0)
                 summed = tl.dot(tl.trans(slope), taken.to(slope.dtype), summed, out_dtype=SUMS)
-    whole = parts + tl.program_id(0) * cells * 60 * CHANNELS * CHANNELS
-    own = kernel(whole, e, size, cell, cells, CHANNELS) + tl.where(tap == 9, 0, tap) * CHANNELS
-    where = own + channel[:, None] * size * CHANNELS + channel[None, :]
-    tl.store(where, summed, mask=inside[:, None] & inside[None, :])
+    own = kernel(parts + tl.program_id(0) * cells * 60 * CHANNELS * CHANNELS, e, size, cell, cells, CHANNELS)
+    where = own + out[:, None] * size * CHANNELS + (tap * CHANNELS + channel)[None, :]
+    tl.store(where, summed, mask=(out < CHANNELS)[:, None] & inside[None, :])

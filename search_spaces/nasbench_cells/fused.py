@@ -151,10 +151,11 @@ class Launch:
 
     def weight_gradient(self, values: Tensor, after: Tensor, weights: Tensor, cells: int) -> Tensor:
         """The gradient of the weights."""
-        chunks = -(-self.total // CHUNK)
-        parts = new_sums(weights, chunks, len(weights))
-        self.kernels.weight_gradient[(chunks, 60, cells)](
-            values, after, self.codes, parts, self.n, self.total, *self.sides, cells, CHUNK, BLOCK=64, **self.fixed
+        chunks, taps = -(-self.total // CHUNK), max(1, 64 // self.padded)
+        parts, groups = new_sums(weights, chunks, len(weights)), -(-9 // taps) + 1
+        size = (self.n, self.total, *self.sides, cells, CHUNK)
+        self.kernels.weight_gradient[(chunks, 6 * groups, cells)](
+            values, after, self.codes, parts, *size, BLOCK=64, TAPS=taps, **self.fixed
         )
         return parts.sum(0)
 

@@ -22,7 +22,8 @@ import torch
 from nasbench_cells import fused
 
 fused.CHUNK = 40  # of the 72 pixels
-assert fused.differences(torch.device("cpu"), torch.float64, 40, (2, 6, 6)) == ""  # in blocks of 64 pixels
+for channels, image in ((40, (2, 6, 6)), (3, (1, 3, 4))):  # two blocks of pixels, a tap at a time; one, and four taps
+    assert fused.differences(torch.device("cpu"), torch.float64, channels, image) == ""
 x, codes = torch.zeros(2, 1, 2, 2, 3), torch.tensor([[9, -2]] * 6, dtype=torch.int32)
 x[0, 0, 0, 0, 0] = x[1, 0, 0, 0, 1] = torch.nan  # as torch's operations, which lose none
 for cells in (fused.cells_by_torch, fused.Cells.apply):
@@ -46,6 +47,8 @@ def compiled(name: str, channels: int) -> Any:
     kernel = getattr(cell_kernels, name)
     block = 64 if name == "weight_gradient" else 4096 // channels
     fixed = {"CHANNELS": channels, "PADDED": channels, "BLOCK": block, "SUMS": tl.float32}
+    if name == "weight_gradient":
+        fixed["TAPS"] = 64 // channels
     types = {
         **dict.fromkeys(fixed, "constexpr"),
         "codes": "*i32",
