@@ -269,9 +269,11 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @lru_cache(maxsize=2)
-def shuffled(count: int, seed: int) -> torch.Tensor:
-    """The numbers below `count` in a seeded order, int64: drawn once for all steps of an epoch."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+def shuffled(count: int, seed: int, device: torch.device | None = None) -> torch.Tensor:
+    """The numbers below `count` in a seeded order, int64: drawn, and brought to the device, once for all steps of an
+    epoch."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order if device is None else to_device(order, device)
 
 
 def channel_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -302,18 +304,20 @@ def augment(images: torch.Tensor, kinds: list[Augmentation], rng: torch.Generato
     flipped = draw(0, 1).bool() if "flip" in kinds else torch.zeros(count, 1, dtype=torch.bool)
     pad = max(1, height // 8) if "crop" in kinds else 0
     if "flip" in kinds or "crop" in kinds:
-        pixels = images.permute(0, 2, 3, 1).contiguous()  # [B,H,W,C]
         # Mirror images come after the batch: image i is found at place[i].
         mirrored, place = flipped.flatten().nonzero().flatten(), torch.arange(count)
         place[mirrored] = count + torch.arange(len(mirrored))
-        pixels = torch.cat([pixels, pixels.index_select(0, to_device(mirrored, images.device)).flip(2)])
-        pixels = F.pad(pixels, (0, 0, pad, pad, pad, pad))
         y, x = (draw(0, 2 * pad), draw(0, 2 * pad)) if pad else (0, torch.zeros(count, 1, dtype=torch.int64))
         x = torch.where(flipped, 2 * pad - x, x)  # it was drawn for the image as it was
+        rows = place[:, None] * (height + 2 * pad) + y + torch.arange(height)
+        first = (rows * (width + 2 * pad) + x).flatten()
+        # Both in one, because bringing it to a GPU costs more than what is brought.
+        mirrored, first = to_device(torch.cat([mirrored, first]), images.device).split([len(mirrored), len(first)])
+        pixels = images.permute(0, 2, 3, 1).contiguous()  # [B,H,W,C]
+        pixels = torch.cat([pixels, pixels.index_select(0, mirrored).flip(2)])
+        pixels = F.pad(pixels, (0, 0, pad, pad, pad, pad))
         # A row of a window is a run of pixels; every run is a row of this overlapping view, selected as a whole.
         runs = pixels.flatten().unfold(0, width * channels, channels)
-        rows = place[:, None] * (height + 2 * pad) + y + torch.arange(height)
-        first = to_device((rows * (width + 2 * pad) + x).flatten(), images.device)
         images = runs.index_select(0, first).view(count, height, width, channels).permute(0, 3, 1, 2)
     if "autoaugment" in kinds:
         images = auto_augment(images, rng)

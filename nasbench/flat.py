@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import compress
-from operator import is_
+from itertools import compress, repeat
+from operator import is_, is_not
 from typing import Any
 
 import torch
@@ -68,14 +68,15 @@ class FlatSGD(torch.optim.SGD):
     def present(self) -> bytes:
         """Which parameters have a gradient, [P]; what is not part of `gradient`, as a plugin's own, becomes so."""
         found = [p.grad for p in self.parameters]
-        each = zip(self.parameters, self.grads, found, strict=True)
-        others = [(p, view, grad) for p, view, grad in each if grad is not None and grad is not view]
-        if others:
+        present = bytes(map(is_not, found, repeat(None)))
+        if present.count(1) != sum(map(is_, found, self.grads)):
+            each = zip(self.parameters, self.grads, found, strict=True)
+            others = [(p, view, grad) for p, view, grad in each if grad is not None and grad is not view]
             parameters, views, grads = zip(*others, strict=True)
             torch._foreach_copy_(views, grads)
             for parameter, view in zip(parameters, views, strict=True):
                 parameter.grad = view
-        return bytes([grad is not None for grad in found])
+        return present
 
     @torch.no_grad()
     def add(self, gradient: Tensor, used: bytes) -> None:
@@ -134,5 +135,6 @@ class FlatSGD(torch.optim.SGD):
             torch.where(having, momenta.mul(group["momentum"]).add_(slope), momenta, out=momenta)
             slope = slope.add(momenta, alpha=group["momentum"]) if group["nesterov"] else momenta
         torch.where(having, self.whole.add(slope, alpha=-group["lr"]), self.whole, out=self.whole)
-        torch.autograd.graph.increment_version(self.parameters)  # views by `data` do not share the whole's
+        # Views by `data` do not share the whole's version.
+        torch.autograd.graph.increment_version(list(compress(self.parameters, present)))
         return None

@@ -63,9 +63,10 @@ class Defaults(Plugin):
 
     @hookimpl(trylast=True)
     def next_batch(self, run: Run) -> Batch:
-        order = shuffled(len(run.data.train), run.generator("order", step=run.epoch).initial_seed())
+        seed = run.generator("order", step=run.epoch).initial_seed()
+        order = shuffled(len(run.data.train), seed, run.device)
         start = (run.step % run.steps_per_epoch) * run.recipe.train.batch_size
-        rows = to_device(order[start : start + run.recipe.train.batch_size], run.device)
+        rows = order[start : start + run.recipe.train.batch_size]
         return run.data.training_batch(rows, run.generator("augment"))
 
     @hookimpl(trylast=True)
@@ -88,7 +89,7 @@ class Defaults(Plugin):
         logits = run.forward(batch.images, archs, only_backward=loss_is_default(run))
         losses = run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs)
         weights = optimizers.loss_weights(run, rates, inside)
-        torch.dot(losses, to_device(torch.tensor(weights, dtype=losses.dtype), run.device)).backward()
+        losses.backward(to_device(torch.tensor(weights, dtype=losses.dtype), run.device))
         mean_rate = place_rates(run, rates, inside)
         run.hook.update(run=run, archs=archs)
         run.info = {"loss": losses.detach().mean(), "lr": mean_rate}
