@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from nasbench.data import to_device
 from nasbench.distributed import processes
-from nasbench.flat import ALIGNED, FlatSGD, places
+from nasbench.flat import FlatSGD, places
 
 if TYPE_CHECKING:
     from nasbench.data import Batch
@@ -78,7 +78,7 @@ class Recording:
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
         #: Where each gradient lies in what `gradients` gives.
         self.places, size = places(self.parameters)
-        self.nothing = self.parameters[0].new_zeros(size)
+        self.whole = self.parameters[0].new_zeros(size)
         with torch.no_grad():
             self.slope = torch.ones_like(self.net.static(self.images, self.numbers, kind))
         self.held: object = None
@@ -94,19 +94,17 @@ class Recording:
         self.backward_graph = Graph(self.gradients, pool=self.forward_graph.pool)
 
     def gradients(self) -> Tensor:
-        """All gradients of the last pass in one tensor [N], so that one copy takes them."""
+        """All gradients of the last pass in one tensor [N], so that one copy takes them; zero where there are none."""
         with torch.autocast(self.images.device.type, enabled=False):  # as backward passes run
             found = torch.autograd.grad(self.logits, self.parameters, self.slope, allow_unused=True)
-        parts = []
-        for parameter, gradient in zip(self.parameters, found, strict=True):
-            size = parameter.numel()
-            if gradient is None:
-                parts.append(self.nothing[:size])
-            else:
+        parts, gradients = [], []
+        for parameter, gradient, (_, _, start) in zip(self.parameters, found, self.places, strict=True):
+            if gradient is not None:
                 order = sorted(range(parameter.dim()), key=parameter.stride, reverse=True)  # as it lies in memory
-                parts.append(gradient.permute(order).reshape(-1))
-            parts.append(self.nothing[: -size % ALIGNED])
-        return torch.cat(parts)
+                gradients.append(gradient.permute(order).reshape(-1))
+                parts.append(self.whole[start : start + parameter.numel()])
+        torch._foreach_copy_(parts, gradients)
+        return self.whole
 
 
 class Pass:
