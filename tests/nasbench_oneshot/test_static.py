@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nasbench import Arch, BadInput, Run, hookimpl, static
+from nasbench.flat import FlatSGD
 from nasbench.machine import resolve_engine
 from nasbench.oneshot import score_subset
 from nasbench.recipe import resolve
@@ -156,18 +157,32 @@ class Look:
         return losses
 
 
-class Twice:
-    """Goes on from what is in the gradients: the batch of a step counts twice."""
+class More:
+    """Adds the gradients of two more passes to those of a step, the first one's late and twice."""
 
     @hookimpl(wrapper=True)
     def update(self, run: Run, archs: list[Arch]) -> Generator[None, bool, bool]:
-        batch = run.data.batches("valid", 10)[0]
-        logits = run.forward(batch.images, archs[::-1], only_backward=True)
-        run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs).sum().backward()
-        return (yield)
+        losses = []
+        for batch in run.data.batches("valid", 10)[:2]:
+            logits = run.forward(batch.images, archs[::-1], only_backward=True)
+            losses.append(run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs).sum())
+        for loss in (*losses, losses[0]):
+            loss.backward(retain_graph=True)
+        answer = yield
+        with pytest.raises(RuntimeError, match=r"weights have changed|modified by an inplace operation"):
+            losses[0].backward()
+        return answer
 
 
-@pytest.mark.parametrize("observer", [Scale, Look, Twice])
+class Anew:
+    """Makes another optimizer for each epoch: the weights move in memory."""
+
+    @hookimpl
+    def after_epoch(self, run: Run) -> None:
+        run.optimizer = run.hook.make_optimizer(run=run)
+
+
+@pytest.mark.parametrize("observer", [Scale, Look, More, Anew])
 @pytest.mark.parametrize("method", ["spos", "fairnas+calr+ms"])
 def test_plugins_find_gradients_as_they_are_without_recording(
     train: Train, device: str, method: str, observer: type[Any]
@@ -181,6 +196,18 @@ def test_plugins_find_gradients_as_they_are_without_recording(
     if observer is Look:
         assert len(watchers[0].seen) == len(plain.steps)
         assert all(torch.allclose(a, b, rtol=1e-8) for a, b in zip(watchers[0].seen, watchers[1].seen, strict=True))
+
+
+def test_only_where_a_plugin_may_ask_for_gradients_does_autograd_hand_them_out(
+    train: Train, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, usual = [], FlatSGD.add
+    monkeypatch.setattr(FlatSGD, "add", lambda *args: (given.append(1), usual(*args))[1])
+    engine = {"static": "recorded"}
+    assert len(train("spos", "nb201", device=device, engine=engine).steps) == len(given) > 0
+    given.clear()
+    train("spos", "nb201", device=device, seed=1, engine=engine, observers=[Look()])
+    assert not given
 
 
 def test_gradients_may_come_late_and_twice(train: Train, device: str) -> None:
