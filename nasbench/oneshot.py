@@ -86,10 +86,12 @@ class Defaults(Plugin):
         rates = run.hook.learning_rates(run=run, archs=archs)
         inside = places_rates_inside(run, len(archs))
         run.optimizer.zero_grad(set_to_none=run.recipe.train.update_scope == "subnet")
-        logits = run.forward(batch.images, archs, only_backward=loss_is_default(run))
-        losses = run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs)
         weights = optimizers.loss_weights(run, rates, inside)
-        losses.backward(to_device(torch.tensor(weights, dtype=losses.dtype), run.device))
+        losses = static.descend(run, batch, archs, weights) if loss_is_default(run) else None
+        if losses is None:
+            logits = run.forward(batch.images, archs)
+            losses = run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs)
+            losses.backward(to_device(torch.tensor(weights, dtype=losses.dtype), run.device))
         mean_rate = place_rates(run, rates, inside)
         run.hook.update(run=run, archs=archs)
         run.info = {"loss": losses.detach().mean(), "lr": mean_rate}
@@ -148,7 +150,7 @@ class Defaults(Plugin):
 
 
 def loss_is_default(run: Run) -> bool:
-    """Whether no plugin has a say in `compute_loss`, which might ask for gradients there."""
+    """Whether no plugin has a say in `compute_loss`, where it might ask for gradients."""
     return {i.plugin_name for i in run.manager.hook.compute_loss.get_hookimpls()} <= {"default", "answers"}
 
 

@@ -354,14 +354,10 @@ class Run:
             net = net.to(memory_format=torch.channels_last)
         return net
 
-    def forward(self, images: torch.Tensor, archs: Any, *, only_backward: bool = False) -> torch.Tensor:
-        """Logits [n,B,K] of the supernet at the run's precision.
-
-        `only_backward` promises that their gradients are asked for by `backward()` alone, never by
-        `torch.autograd.grad`; a recorded pass then has them faster.
-        """
+    def forward(self, images: torch.Tensor, archs: Any) -> torch.Tensor:
+        """Logits [n,B,K] of the supernet at the run's precision."""
         assert self.net is not None, "the supernet has not been built"
-        one_pass = static.prepare(self, archs, only_backward)
+        one_pass = static.prepare(self, archs)
         return self.predict(self.net, images, archs) if one_pass is None else self.predict(one_pass, images)
 
     def predict(self, net: Callable[..., Any], *inputs: Any) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """`engine.static`: the subnets of a step as one pass that never changes, which a GPU records once and replays.
 
-A supernet offers it as `static(images [B,C,H,W], numbers int64 [L], kind) -> logits [n,B,K]`: the same kernels in the
+A supernet offers it as `static(images [B,C,H,W], numbers [L], kind) -> logits [n,B,K]`: the same kernels in the
 same order for all subnets of a kind, with nothing that the host has to wait for. `static_plan(archs)` gives the kind,
 anything hashable, and the numbers that tell its members apart, an input like the images; or None for subnets that have
 no such pass. `used(archs)` names the parameters that an output depends on. What is recorded is a copy of the net with
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import lru_cache
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from nasbench.running import Run
     from nasbench.space import Arch
 
-
+T = TypeVar("T")
 #: Batches from which on scoring is recorded: it takes four passes and some waiting to record one.
 WORTH_RECORDING = 5
 #: Passes recorded for a net, each of which keeps its activations; others run as without.
@@ -36,40 +37,41 @@ MOST_RECORDINGS = 16
 
 
 class Static:
-    """A supernet's static passes, recorded for each shape of images and each kind of subnets."""
+    """What is recorded of a supernet, for each shape of images and each kind of subnets."""
 
     def __init__(self, net: Any) -> None:
         self.net = net
         self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        self.recordings: dict[Any, Recording] = {}
+        self.recordings: dict[Any, Any] = {}
 
-    def call(self, images: Tensor, archs: list[Arch], plan: tuple[Hashable, Tensor], into: FlatSGD | None) -> Tensor:
-        """Logits [n,B,K] of subnets by their plan. Their gradients come as any others, or by `backward()` alone: then
-        the optimizer's parameters are given them at once."""
+    def recording(self, key: Any, make: Callable[[], T]) -> T | None:
+        """What is recorded under this key, made if it is not; None if there are too many."""
+        if key not in self.recordings and len(self.recordings) < MOST_RECORDINGS:
+            self.recordings[key] = make()
+        return self.recordings.get(key)
+
+    def used(self, archs: list[Arch]) -> bytes:
+        """Which parameters [P] an output of these subnets depends on."""
+        return bytes(map(self.net.used(archs).__contains__, self.parameters))
+
+    def call(self, images: Tensor, archs: list[Arch], plan: tuple[Hashable, Tensor]) -> Tensor:
+        """Logits [n,B,K] of subnets by their plan."""
         kind, numbers = plan[0], to_device(plan[1], images.device)
         key = (images.shape, images.stride(), kind)
-        if key not in self.recordings:
-            if len(self.recordings) == MOST_RECORDINGS:
-                plain: Tensor = self.net(images, archs)
-                return plain
-            self.recordings[key] = Recording(self.net, images, numbers, kind)
-        names = self.net.used(archs)
-        used = bytes(map(names.__contains__, self.parameters))
+        recording = self.recording(key, lambda: Recording(self.net, images, numbers, kind))
+        if recording is None:
+            plain: Tensor = self.net(images, archs)
+            return plain
+        used = self.used(archs)
         weights = list(compress(self.parameters.values(), used))
-        one = Pass(self.recordings[key], images, numbers, weights)
-        if into is None:
-            result: Tensor = Replay.apply(one, used, *weights)
-            return result
-        logits = one.logits().requires_grad_()
-        logits.register_hook(lambda slope: into.add(one.gradient(slope), used))
-        return logits
+        result: Tensor = Replay.apply(Pass(recording, images, numbers, weights), used, *weights)
+        return result
 
 
-class Recording:
-    """A static pass and its gradients as CUDA graphs, which replay on whatever is copied into their inputs."""
+class Twin:
+    """A copy of a net with the same weights, all of whose gradients come as one tensor."""
 
-    def __init__(self, net: Any, images: Tensor, numbers: Tensor, kind: Hashable) -> None:
-        self.images, self.numbers = images.clone(), numbers.clone()
+    def __init__(self, net: Any) -> None:
         # Weights of their own in the same memory: what torch remembers of the others, such as the stream that they
         # were last used on, must not enter a recording.
         self.net = copy.deepcopy(net)
@@ -79,6 +81,27 @@ class Recording:
         #: Where each gradient lies in what `gradients` gives.
         self.places, size = places(self.parameters)
         self.whole = self.parameters[0].new_zeros(size)
+
+    def gradients(self, outputs: Tensor, slope: Tensor) -> Tensor:
+        """All gradients in one tensor [N], zero where there are none."""
+        with torch.autocast(outputs.device.type, enabled=False):  # as backward passes run
+            found = torch.autograd.grad(outputs, self.parameters, slope, allow_unused=True)
+        parts, gradients = [], []
+        for parameter, gradient, (_, _, start) in zip(self.parameters, found, self.places, strict=True):
+            if gradient is not None:
+                order = sorted(range(parameter.dim()), key=parameter.stride, reverse=True)  # as it lies in memory
+                gradients.append(gradient.permute(order).reshape(-1))
+                parts.append(self.whole[start : start + parameter.numel()])
+        torch._foreach_copy_(parts, gradients)
+        return self.whole
+
+
+class Recording(Twin):
+    """A static pass and its gradients as CUDA graphs, which replay on whatever is copied into their inputs."""
+
+    def __init__(self, net: Any, images: Tensor, numbers: Tensor, kind: Hashable) -> None:
+        super().__init__(net)
+        self.images, self.numbers = images.clone(), numbers.clone()
         with torch.no_grad():
             self.slope = torch.ones_like(self.net.static(self.images, self.numbers, kind))
         self.held: object = None
@@ -88,23 +111,39 @@ class Recording:
             self.logits: Tensor = self.net.static(self.images, self.numbers, kind)
             return self.logits.detach()
 
-        warm_up(lambda: (forward(), self.gradients()))
+        def backward() -> Tensor:
+            return self.gradients(self.logits, self.slope)
+
+        warm_up(lambda: (forward(), backward()))
         del self.logits  # and with it what torch remembers of the stream it was computed on
         self.forward_graph = Graph(forward)
-        self.backward_graph = Graph(self.gradients, pool=self.forward_graph.pool)
+        self.backward_graph = Graph(backward, pool=self.forward_graph.pool)
 
-    def gradients(self) -> Tensor:
-        """All gradients of the last pass in one tensor [N], so that one copy takes them; zero where there are none."""
-        with torch.autocast(self.images.device.type, enabled=False):  # as backward passes run
-            found = torch.autograd.grad(self.logits, self.parameters, self.slope, allow_unused=True)
-        parts, gradients = [], []
-        for parameter, gradient, (_, _, start) in zip(self.parameters, found, self.places, strict=True):
-            if gradient is not None:
-                order = sorted(range(parameter.dim()), key=parameter.stride, reverse=True)  # as it lies in memory
-                gradients.append(gradient.permute(order).reshape(-1))
-                parts.append(self.whole[start : start + parameter.numel()])
-        torch._foreach_copy_(parts, gradients)
-        return self.whole
+
+class Descent(Twin):
+    """A static pass, its losses and the gradients of their weighted sum as one CUDA graph."""
+
+    def __init__(self, run: Run, batch: Batch, archs: list[Arch], plan: tuple[Hashable, Tensor]) -> None:
+        super().__init__(run.net)
+        self.batch = replace(batch, images=batch.images.clone(), labels=batch.labels.clone())
+        self.numbers = to_device(plan[1], run.device).clone()
+        self.weights = self.whole.new_ones(len(archs))
+
+        def work() -> Tensor:
+            logits = run.predict(lambda images: self.net.static(images, self.numbers, plan[0]), self.batch.images)
+            losses: Tensor = run.hook.compute_loss(run=run, logits=logits, batch=self.batch, archs=archs)
+            self.gradients(losses, self.weights)
+            return losses.detach()
+
+        warm_up(work)
+        self.graph = Graph(work)
+
+    def __call__(self, batch: Batch, numbers: Tensor, weights: Tensor) -> Tensor:
+        """Losses [n], until the next call."""
+        given = {self.batch.images: batch.images, self.batch.labels: batch.labels}
+        for mine, theirs in (*given.items(), (self.numbers, numbers), (self.weights, weights)):
+            mine.copy_(theirs.pin_memory() if mine.is_cuda and not theirs.is_cuda else theirs, non_blocking=True)
+        return self.graph()
 
 
 class Pass:
@@ -194,16 +233,40 @@ def recorded(run: Run) -> bool:
     return run.recipe.engine.static == "recorded" and hasattr(run.net, "static_plan")
 
 
-def prepare(run: Run, archs: Any, only_backward: bool) -> Callable[[Tensor], Tensor] | None:
+def of(run: Run) -> Static:
+    """What is recorded of the run's supernet."""
+    if run.static is None or run.static.net is not run.net:
+        run.static = Static(run.net)
+    return run.static
+
+
+def prepare(run: Run, archs: Any) -> Callable[[Tensor], Tensor] | None:
     """The static pass of these subnets, images [B,C,H,W] -> logits [n,B,K]; None where they are to run as without."""
     if not recorded(run) or not torch.is_grad_enabled() or not isinstance(archs[0], tuple):
         return None
-    if run.static is None or run.static.net is not run.net:
-        run.static = Static(run.net)
-    static, plan, into = run.static, run.net.static_plan(archs), None
-    if only_backward and isinstance(run.optimizer, FlatSGD) and run.optimizer.net is run.net:
-        into = run.optimizer
-    return None if plan is None else lambda images: static.call(images, archs, plan, into)
+    static, plan = of(run), run.net.static_plan(archs)
+    return None if plan is None else lambda images: static.call(images, archs, plan)
+
+
+def descend(run: Run, batch: Batch, archs: Any, weights: list[float]) -> Tensor | None:
+    """Losses [n] by the default `compute_loss`, of whose weighted sum the optimizer has been given the gradients, all
+    recorded as one; None where that cannot be."""
+    optimizer = run.optimizer
+    if not recorded(run) or not isinstance(archs[0], tuple) or batch.class_mask is not None:
+        return None
+    if not isinstance(optimizer, FlatSGD) or optimizer.net is not run.net:
+        return None
+    static = of(run)
+    plan = static.net.static_plan(archs)
+    if plan is None:
+        return None
+    key = ("descent", batch.images.shape, batch.images.stride(), plan[0])
+    descent = static.recording(key, lambda: Descent(run, batch, archs, plan))
+    if descent is None:
+        return None
+    losses = descent(batch, plan[1], torch.tensor(weights, dtype=descent.weights.dtype))
+    optimizer.add(descent.whole, static.used(archs))
+    return losses
 
 
 def replayed(run: Run, forward: Callable[[Tensor], Tensor], batches: list[Batch]) -> Callable[[Tensor], Tensor]:

@@ -85,9 +85,9 @@ def test_a_recorded_pass_trains_and_scores_the_same_supernet(
     other = train(method, "nb201", device=device, engine={**engine, "static": "recorded"}, **sets)
     assert_same(plain, other)
     (passes,) = made
-    assert len({key[0] for key in passes.recordings}) == 2
-    for recording in passes.recordings.values():  # each pass once forward, once backward
-        assert device == "cuda" or recording.forward_graph.calls == recording.backward_graph.calls > 0
+    assert len(passes.recordings) == 2
+    if device == "cpu":
+        assert sum(recording.graph.calls for recording in passes.recordings.values()) == len(other.steps)
     assert len(other.run.data.batches("valid", 3)) > static.WORTH_RECORDING
     for each in (plain, other):
         score_subset(each.run)
@@ -164,7 +164,7 @@ class More:
     def update(self, run: Run, archs: list[Arch]) -> Generator[None, bool, bool]:
         losses = []
         for batch in run.data.batches("valid", 10)[:2]:
-            logits = run.forward(batch.images, archs[::-1], only_backward=True)
+            logits = run.forward(batch.images, archs[::-1])
             losses.append(run.hook.compute_loss(run=run, logits=logits, batch=batch, archs=archs).sum())
         for loss in (*losses, losses[0]):
             loss.backward(retain_graph=True)
