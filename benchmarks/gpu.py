@@ -29,7 +29,7 @@ from nasbench.recipe import resolve
 METHODS = ("spos", "fairnas+calr+ms")
 
 
-#: Steps under the profiler.
+#: Steps under the profiler, or an epoch.
 PROFILED = 20
 
 
@@ -37,13 +37,14 @@ class Clock:
     """When each epoch of a run ended, the device having done its part; and what that was in steps of the last one."""
 
     def __init__(self) -> None:
-        self.ends = [time.perf_counter()]
+        self.ends, self.profiled = [time.perf_counter()], PROFILED
         self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
 
     @hookimpl(wrapper=True)
     def train_step(self, run: Run) -> Any:
         left = run.total_steps - run.step
-        if left == PROFILED and run.device.type == "cuda":
+        self.profiled = min(PROFILED, run.steps_per_epoch)
+        if left == self.profiled and run.device.type == "cuda":
             wait(run.device)
             self.profile.start()
         answer = yield
@@ -59,8 +60,8 @@ class Clock:
         kernels = [e for e in self.profile.events() or () if e.device_type == torch.autograd.DeviceType.CUDA]
         took = sum(e.time_range.elapsed_us() for e in kernels)
         return {
-            "kernels_per_step": round(len(kernels) / PROFILED),
-            "device_ms_per_step": round(took / PROFILED / 1000, 3),
+            "kernels_per_step": round(len(kernels) / self.profiled),
+            "device_ms_per_step": round(took / self.profiled / 1000, 3),
         }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from itertools import compress, repeat
 from operator import is_, is_not
 from typing import Any
@@ -34,17 +33,18 @@ class FlatSGD(torch.optim.SGD):
     """torch's SGD, to the last bit on a CPU, on parameters that it has moved into one tensor.
 
     For everyone else parameters, gradients and momenta are as usual: a parameter's `grad` and `momentum_buffer` are
-    parts of the whole, and of no parameter without a gradient is anything moved.
+    parts of the whole, and of no parameter without a gradient is anything moved. Only whoever keeps a gradient longer
+    than its step has to clone it, and each `state` that ever was keeps its memory.
     """
 
     def __init__(self, net: nn.Module, **settings: Any) -> None:
         super().__init__(net.parameters(), **settings)
-        self.net = net
-        self.parameters = [p for p in net.parameters() if p.requires_grad]
-        self.places, size = places(self.parameters)
-        self.whole = self.parameters[0].new_zeros(size)
+        self.net, self.given = net, list(net.parameters())
+        self.trained = [p for p in self.given if p.requires_grad]
+        self.places, size = places(self.trained)
+        self.whole = self.trained[0].new_zeros(size)
         """All parameters [N]."""
-        for parameter, view in zip(self.parameters, self.views(self.whole), strict=True):
+        for parameter, view in zip(self.trained, self.views(self.whole), strict=True):
             parameter.data = view.copy_(parameter.data)
         self.gradient = torch.zeros_like(self.whole)
         """All gradients [N]; of a parameter without one it holds anything."""
@@ -54,23 +54,25 @@ class FlatSGD(torch.optim.SGD):
         """Which parameter each number is of, int64 [N]."""
         self.banks: dict[int, tuple[Any, Tensor, list[Tensor]]] = {}
         """By the id of each `state` there has been: itself, all its momenta [N] and each parameter's."""
-        self.having = lru_cache(4)(self._having)
+        self.last = b"", self.whole
 
     def views(self, whole: Tensor) -> list[Tensor]:
         """The part of each parameter in a tensor [N]."""
         return [whole.as_strided(*place) for place in self.places]
 
-    def _having(self, which: bytes) -> Tensor:
+    def having(self, which: bytes) -> Tensor:
         """The numbers that belong to these parameters [P], bool [N]."""
-        present = to_device(torch.frombuffer(bytearray(which), dtype=torch.bool), self.owner.device)
-        return present.index_select(0, self.owner)
+        if which != self.last[0]:
+            mask = to_device(torch.frombuffer(bytearray(which), dtype=torch.bool), self.owner.device)
+            self.last = which, mask.index_select(0, self.owner)
+        return self.last[1]
 
     def present(self) -> bytes:
         """Which parameters have a gradient, [P]; what is not part of `gradient`, as a plugin's own, becomes so."""
-        found = [p.grad for p in self.parameters]
+        found = [p.grad for p in self.trained]
         present = bytes(map(is_not, found, repeat(None)))
         if present.count(1) != sum(map(is_, found, self.grads)):
-            each = zip(self.parameters, self.grads, found, strict=True)
+            each = zip(self.trained, self.grads, found, strict=True)
             others = [(p, view, grad) for p, view, grad in each if grad is not None and grad is not view]
             parameters, views, grads = zip(*others, strict=True)
             torch._foreach_copy_(views, grads)
@@ -85,21 +87,21 @@ class FlatSGD(torch.optim.SGD):
         if any(present):
             gradient = gradient + torch.where(self.having(present), self.gradient, 0.0)
         self.gradient.copy_(gradient)
-        for parameter, view in compress(zip(self.parameters, self.grads, strict=True), used):
+        for parameter, view in compress(zip(self.trained, self.grads, strict=True), used):
             parameter.grad = view
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As torch's, in less time."""
         if not set_to_none or not self.as_one():
             return super().zero_grad(set_to_none)
-        for parameter in self.parameters:
+        for parameter in self.trained:
             parameter.grad = None
         return None
 
     def as_one(self) -> bool:
         """Whether the parameters are still to be treated alike, in a way that `step` knows."""
         group, *others = self.param_groups
-        mine = len(group["params"]) == len(self.parameters) and all(map(is_, group["params"], self.parameters))
+        mine = len(group["params"]) == len(self.given) and all(map(is_, group["params"], self.given))
         return mine and not (others or group["dampening"] or group["maximize"])
 
     def momenta(self, present: bytes) -> Tensor:
@@ -108,7 +110,7 @@ class FlatSGD(torch.optim.SGD):
             whole = torch.zeros_like(self.whole)
             self.banks[id(self.state)] = self.state, whole, self.views(whole)
         state, whole, views = self.banks[id(self.state)]
-        for parameter, view in compress(zip(self.parameters, views, strict=True), present):
+        for parameter, view in compress(zip(self.trained, views, strict=True), present):
             own = state[parameter]
             buffer = own.get("momentum_buffer")
             if buffer is not view:  # its first gradient, or out of a checkpoint
@@ -126,7 +128,7 @@ class FlatSGD(torch.optim.SGD):
         present = self.present()
         (group,), having, slope = self.param_groups, self.having(present), self.gradient
         if clip is not None:
-            norm = torch.linalg.vector_norm(slope.mul_(having))
+            norm = torch.linalg.vector_norm(slope.masked_fill_(~having, 0.0))
             slope.mul_((clip / (norm + 1e-6)).clamp(max=1.0))
         if group["weight_decay"]:
             slope = slope.add(self.whole, alpha=group["weight_decay"])
@@ -136,5 +138,5 @@ class FlatSGD(torch.optim.SGD):
             slope = slope.add(momenta, alpha=group["momentum"]) if group["nesterov"] else momenta
         torch.where(having, self.whole.add(slope, alpha=-group["lr"]), self.whole, out=self.whole)
         # Views by `data` do not share the whole's version.
-        torch.autograd.graph.increment_version(list(compress(self.parameters, present)))
+        torch.autograd.graph.increment_version(list(compress(self.trained, present)))
         return None

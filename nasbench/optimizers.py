@@ -43,7 +43,8 @@ def make(run: Run) -> torch.optim.Optimizer:
         "weight_decay": t.weight_decay,
         "foreach": True,
     }
-    if recorded(run):
+    alike = len({(p.dtype, p.device) for p in run.net.parameters()}) == 1  # so that they can lie in one tensor
+    if recorded(run) and alike:
         run.static = None  # it knows the weights by where they lay
         return FlatSGD(run.net, **settings)
     return torch.optim.SGD(run.net.parameters(), **settings)

@@ -40,8 +40,9 @@ class Static:
     """What is recorded of a supernet, for each shape of images and each kind of subnets."""
 
     def __init__(self, net: Any) -> None:
-        self.net = net
-        self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        self.net, self.given = net, list(net.parameters())
+        self.trains = [p.requires_grad for p in self.given]
+        self.trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
         self.recordings: dict[Any, Any] = {}
 
     def recording(self, key: Any, make: Callable[[], T]) -> T | None:
@@ -50,20 +51,24 @@ class Static:
             self.recordings[key] = make()
         return self.recordings.get(key)
 
+    def as_recorded(self) -> bool:
+        """Whether the same parameters are trained as when it was made."""
+        return self.trains == [p.requires_grad for p in self.given]
+
     def used(self, archs: list[Arch]) -> bytes:
         """Which parameters [P] an output of these subnets depends on."""
-        return bytes(map(self.net.used(archs).__contains__, self.parameters))
+        return bytes(map(self.net.used(archs).__contains__, self.trained))
 
     def call(self, images: Tensor, archs: list[Arch], plan: tuple[Hashable, Tensor]) -> Tensor:
         """Logits [n,B,K] of subnets by their plan."""
         kind, numbers = plan[0], to_device(plan[1], images.device)
-        key = (images.shape, images.stride(), kind)
+        key = (images.shape, images.stride(), images.dtype, kind)
         recording = self.recording(key, lambda: Recording(self.net, images, numbers, kind))
         if recording is None:
             plain: Tensor = self.net(images, archs)
             return plain
         used = self.used(archs)
-        weights = list(compress(self.parameters.values(), used))
+        weights = list(compress(self.trained.values(), used))
         result: Tensor = Replay.apply(Pass(recording, images, numbers, weights), used, *weights)
         return result
 
@@ -77,17 +82,17 @@ class Twin:
         self.net = copy.deepcopy(net)
         for mine, theirs in zip(self.net.parameters(), net.parameters(), strict=True):
             mine.data = theirs.data
-        self.parameters = [p for p in self.net.parameters() if p.requires_grad]
+        self.trained = [p for p in self.net.parameters() if p.requires_grad]
         #: Where each gradient lies in what `gradients` gives.
-        self.places, size = places(self.parameters)
-        self.whole = self.parameters[0].new_zeros(size)
+        self.places, size = places(self.trained)
+        self.whole = self.trained[0].new_zeros(size)
 
     def gradients(self, outputs: Tensor, slope: Tensor) -> Tensor:
         """All gradients in one tensor [N], zero where there are none."""
         with torch.autocast(outputs.device.type, enabled=False):  # as backward passes run
-            found = torch.autograd.grad(outputs, self.parameters, slope, allow_unused=True)
+            found = torch.autograd.grad(outputs, self.trained, slope, allow_unused=True)
         parts, gradients = [], []
-        for parameter, gradient, (_, _, start) in zip(self.parameters, found, self.places, strict=True):
+        for parameter, gradient, (_, _, start) in zip(self.trained, found, self.places, strict=True):
             if gradient is not None:
                 order = sorted(range(parameter.dim()), key=parameter.stride, reverse=True)  # as it lies in memory
                 gradients.append(gradient.permute(order).reshape(-1))
@@ -140,9 +145,10 @@ class Descent(Twin):
 
     def __call__(self, batch: Batch, numbers: Tensor, weights: Tensor) -> Tensor:
         """Losses [n], until the next call."""
-        given = {self.batch.images: batch.images, self.batch.labels: batch.labels}
-        for mine, theirs in (*given.items(), (self.numbers, numbers), (self.weights, weights)):
-            mine.copy_(theirs.pin_memory() if mine.is_cuda and not theirs.is_cuda else theirs, non_blocking=True)
+        self.batch.images.copy_(batch.images)
+        self.batch.labels.copy_(batch.labels)
+        self.numbers.copy_(to_device(numbers, self.numbers.device))
+        self.weights.copy_(to_device(weights, self.weights.device))
         return self.graph()
 
 
@@ -233,34 +239,33 @@ def recorded(run: Run) -> bool:
     return run.recipe.engine.static == "recorded" and hasattr(run.net, "static_plan")
 
 
-def of(run: Run) -> Static:
-    """What is recorded of the run's supernet."""
+def planned(run: Run, archs: Any) -> tuple[Static, Any] | None:
+    """What is recorded of the run's supernet, and the plan of these subnets; None where they are to run as without:
+    mixtures, subnets without a plan, or a net of which something was frozen or thawed since."""
+    if not recorded(run) or not torch.is_grad_enabled() or not isinstance(archs[0], tuple):
+        return None
     if run.static is None or run.static.net is not run.net:
         run.static = Static(run.net)
-    return run.static
+    plan = run.static.net.static_plan(archs) if run.static.as_recorded() else None
+    return None if plan is None else (run.static, plan)
 
 
 def prepare(run: Run, archs: Any) -> Callable[[Tensor], Tensor] | None:
     """The static pass of these subnets, images [B,C,H,W] -> logits [n,B,K]; None where they are to run as without."""
-    if not recorded(run) or not torch.is_grad_enabled() or not isinstance(archs[0], tuple):
-        return None
-    static, plan = of(run), run.net.static_plan(archs)
-    return None if plan is None else lambda images: static.call(images, archs, plan)
+    found = planned(run, archs)
+    return None if found is None else lambda images: found[0].call(images, archs, found[1])
 
 
 def descend(run: Run, batch: Batch, archs: Any, weights: list[float]) -> Tensor | None:
     """Losses [n] by the default `compute_loss`, of whose weighted sum the optimizer has been given the gradients, all
     recorded as one; None where that cannot be."""
-    optimizer = run.optimizer
-    if not recorded(run) or not isinstance(archs[0], tuple) or batch.class_mask is not None:
+    found, optimizer = planned(run, archs), run.optimizer
+    if found is None or batch.class_mask is not None:
         return None
     if not isinstance(optimizer, FlatSGD) or optimizer.net is not run.net:
         return None
-    static = of(run)
-    plan = static.net.static_plan(archs)
-    if plan is None:
-        return None
-    key = ("descent", batch.images.shape, batch.images.stride(), plan[0])
+    static, plan = found
+    key = ("descent", batch.images.shape, batch.images.stride(), batch.images.dtype, plan[0])
     descent = static.recording(key, lambda: Descent(run, batch, archs, plan))
     if descent is None:
         return None

@@ -51,7 +51,8 @@ def convolve(  # type: ignore[no-untyped-def]
     values, weights, codes, results, parts, n, node, total, height, width, cell, cells,
     CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Convolutions of the node's rectified values [n,P,C], and each block's sums of them and of their squares."""
+    """Convolutions of the node's rectified values [n,P,C], and each block's sums of them and of their squared distances
+    from the block's mean."""
     _, e, r = edge(n, node)
     size = tl.load(codes + e * n + r)
     if size <= 0:
@@ -66,38 +67,63 @@ def convolve(  # type: ignore[no-untyped-def]
         taps = tl.load(into + (tap - first) * CHANNELS, mask=inside[:, None] & inside[None, :], other=0.0)
         summed = tl.dot(taken.to(taps.dtype), taps, summed, out_dtype=SUMS)
     at = (e * n + r) * total * CHANNELS + p[:, None] * CHANNELS + channel[None, :]
-    tl.store(results + at, summed.to(results.dtype.element_ty), mask=(p < total)[:, None] & inside[None, :])
+    valid = (p < total)[:, None] & inside[None, :]
+    tl.store(results + at, summed.to(results.dtype.element_ty), mask=valid)
     part = parts + ((e * n + r) * tl.num_programs(0) + tl.program_id(0)) * 2 * CHANNELS + channel
     tl.store(part, tl.sum(summed, 0), mask=inside)
-    tl.store(part + CHANNELS, tl.sum(summed * summed, 0), mask=inside)
+    tl.store(part + CHANNELS, spread(summed, valid, held(tl.program_id(0), total, BLOCK)), mask=inside)
+
+
+@triton.jit
+def held(block, total, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """How many pixels there are in a block."""
+    return tl.minimum(total - block * BLOCK, BLOCK)
+
+
+@triton.jit
+def spread(x, valid, count):  # type: ignore[no-untyped-def]
+    """The sum of squared distances from the mean, [C], of `count` valid rows of x, the others being zero."""
+    off = tl.where(valid, x - (tl.sum(x, 0) / count)[None, :], 0.0)
+    return tl.sum(off * off, 0)
 
 
 @triton.jit(do_not_specialize=LOOSE)
 def add_parts(  # type: ignore[no-untyped-def]
-    parts, codes, sums, n, node, count,
+    parts, codes, sums, n, node, total, count, forward,
     CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """The sums [2,C] of each edge that leaves the node, of its blocks' [count,2,C]."""
+    """For each edge that leaves the node, of its blocks' two sums [count,2,C] the means over all pixels, [2,C]; with
+    `forward` the mean and the variance, of the blocks' sums and squared distances from their own means."""
     _, e, r = edge(n, node)
     if tl.load(codes + e * n + r) <= 0:
         return
-    column, summed = tl.arange(0, 2 * PADDED)[None, :], tl.zeros([BLOCK, 2 * PADDED], dtype=SUMS)
-    inside = column < 2 * CHANNELS
-    for first in range(0, count, BLOCK):
-        row = first + tl.arange(0, BLOCK)[:, None]
-        at = ((e * n + r) * count + row) * 2 * CHANNELS + column
-        summed += tl.load(parts + at, mask=(row < count) & inside, other=0.0)
-    at = (e * n + r) * 2 * CHANNELS + column
-    tl.store(sums + at, tl.sum(summed, 0)[None, :], mask=inside)
+    channel = tl.arange(0, PADDED)
+    inside, own = channel < CHANNELS, parts + (e * n + r) * count * 2 * CHANNELS + channel[None, :]
+    first, second = tl.zeros([BLOCK, PADDED], dtype=SUMS), tl.zeros([BLOCK, PADDED], dtype=SUMS)
+    for begin in range(0, count, BLOCK):
+        row = begin + tl.arange(0, BLOCK)[:, None]
+        at, valid = own + row * 2 * CHANNELS, (row < count) & inside[None, :]
+        first += tl.load(at, mask=valid, other=0.0)
+        second += tl.load(at + CHANNELS, mask=valid, other=0.0)
+    mean = tl.sum(first, 0) / total
+    if forward:  # not by the mean of squares, of which a large mean leaves nothing
+        for begin in range(0, count, BLOCK):
+            row = begin + tl.arange(0, BLOCK)[:, None]
+            at, valid = own + row * 2 * CHANNELS, (row < count) & inside[None, :]
+            pixels = tl.where(row < count, held(row, total, BLOCK), 1)
+            off = tl.load(at, mask=valid, other=0.0) / pixels - mean[None, :]
+            second += tl.where(valid, off * off * pixels, 0.0)
+    at = sums + (e * n + r) * 2 * CHANNELS + channel
+    tl.store(at, mean, mask=inside)
+    tl.store(at + CHANNELS, tl.sum(second, 0) / total, mask=inside)
 
 
 @triton.jit
-def mean_and_scale(sums, slot, total, channel, inside, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
+def mean_and_scale(sums, slot, channel, inside, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Of batch norm, [1,C], with torch's own epsilon."""
     own = sums + slot * 2 * CHANNELS + channel
-    mean = tl.load(own, mask=inside, other=0.0) / total
-    variance = tl.load(own + CHANNELS, mask=inside, other=0.0) / total - mean * mean
-    return mean[None, :], (1 / tl.sqrt(tl.maximum(variance, 0.0) + 1e-5))[None, :]
+    mean, variance = tl.load(own, mask=inside, other=0.0), tl.load(own + CHANNELS, mask=inside, other=0.0)
+    return mean[None, :], (1 / tl.sqrt(variance + 1e-5))[None, :]
 
 
 @triton.jit
@@ -123,7 +149,7 @@ def node_values(  # type: ignore[no-untyped-def]
         code = tl.load(codes + slot)
         x = values + (s * n + r) * area
         if code > 0:
-            mean, scale = mean_and_scale(sums, slot, total, channel, inside, CHANNELS)
+            mean, scale = mean_and_scale(sums, slot, channel, inside, CHANNELS)
             result = tl.load(results + slot * area + here, mask=valid, other=0.0).to(SUMS)
             summed += (result - mean) * scale
         elif code == SKIP:
@@ -143,7 +169,7 @@ def norm_sums(  # type: ignore[no-untyped-def]
     CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Each block's sums, for the edges that leave the node: of the slopes [3-node,n,P,C] of where they go, and of the
-    slopes times the normalised results; with `forward`: of the results and of their squares."""
+    slopes times the normalised results; with `forward` those that `convolve` makes of its results."""
     j, e, r = edge(n, node)
     slot, area = e * n + r, total * CHANNELS
     if tl.load(codes + slot) <= 0:
@@ -153,14 +179,14 @@ def norm_sums(  # type: ignore[no-untyped-def]
     valid = (p < total)[:, None] & inside[None, :]
     result = tl.load(results + slot * area + here, mask=valid, other=0.0).to(SUMS)
     if forward:
-        slope = result
+        first, second = tl.sum(result, 0), spread(result, valid, held(tl.program_id(0), total, BLOCK))
     else:
         slope = tl.load(slopes + (j * n + r) * area + here, mask=valid, other=0.0).to(SUMS)
-        mean, scale = mean_and_scale(sums, slot, total, channel, inside, CHANNELS)
-        result = (result - mean) * scale
+        mean, scale = mean_and_scale(sums, slot, channel, inside, CHANNELS)
+        first, second = tl.sum(slope, 0), tl.sum(slope * (result - mean) * scale, 0)
     part = parts + (slot * tl.num_programs(0) + tl.program_id(0)) * 2 * CHANNELS + channel
-    tl.store(part, tl.sum(slope, 0), mask=inside)
-    tl.store(part + CHANNELS, tl.sum(slope * result, 0), mask=inside)
+    tl.store(part, first, mask=inside)
+    tl.store(part + CHANNELS, second, mask=inside)
 
 
 @triton.jit(do_not_specialize=LOOSE)
@@ -176,12 +202,12 @@ def norm_gradient(  # type: ignore[no-untyped-def]
     p, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
     inside, here = channel < CHANNELS, p[:, None] * CHANNELS + channel[None, :]
     valid = (p < total)[:, None] & inside[None, :]
-    mean, scale = mean_and_scale(sums, slot, total, channel, inside, CHANNELS)
+    mean, scale = mean_and_scale(sums, slot, channel, inside, CHANNELS)
     result = (tl.load(results + slot * area + here, mask=valid, other=0.0).to(SUMS) - mean) * scale
     slope = tl.load(slopes + (j * n + r) * area + here, mask=valid, other=0.0).to(SUMS)
     own = moments + slot * 2 * CHANNELS + channel
-    first = tl.load(own, mask=inside, other=0.0)[None, :] / total
-    second = tl.load(own + CHANNELS, mask=inside, other=0.0)[None, :] / total
+    first = tl.load(own, mask=inside, other=0.0)[None, :]
+    second = tl.load(own + CHANNELS, mask=inside, other=0.0)[None, :]
     slope = (slope - first - result * second) * scale
     tl.store(out + slot * area + here, slope.to(out.dtype.element_ty), mask=valid)
 

@@ -106,6 +106,7 @@ def differences(device: torch.device, dtype: torch.dtype, channels: int, image: 
     values, kernels = (3, *image, channels), (2, 6, channels)
     shapes = (values, (*kernels, 9, channels), (*kernels, 1, channels), values)
     numbers = [torch.randn(shape, generator=draw, dtype=torch.float64) for shape in shapes]
+    numbers[0] += 10  # so that batch norm has means to take away
     codes = torch.tensor([[9, 1, -1], [-2, 9, 0], [1, -1, 9], [-1, 0, 1], [9, -2, 9], [0, 1, -2]], dtype=torch.int32)
     by_torch: Any = (cells_by_torch, norm_by_torch)
     by_triton: Any = (Cells.apply, Norm.apply)
@@ -145,11 +146,10 @@ class Launch:
         """A kernel for every block of pixels of so many edges or subnets."""
         getattr(self.kernels, kernel)[(self.blocks, count)](*given, BLOCK=self.block, **self.fixed)
 
-    def add_parts(self, count: int, sums: Tensor, node: int) -> None:
+    def add_parts(self, count: int, sums: Tensor, node: int, forward: int) -> None:
         """What the blocks of so many edges have summed."""
-        self.kernels.add_parts[(1, count)](
-            self.parts, self.codes, sums, self.n, node, self.blocks, BLOCK=self.block, **self.fixed
-        )
+        size = (self.n, node, self.total, self.blocks, forward)
+        self.kernels.add_parts[(1, count)](self.parts, self.codes, sums, *size, BLOCK=self.block, **self.fixed)
 
     def weight_gradient(self, values: Tensor, after: Tensor, weights: Tensor, cells: int) -> Tensor:
         """The gradient of the weights."""
@@ -183,7 +183,7 @@ class Cells(torch.autograd.Function):
                 edges, of = (3 - node) * n, values[3 * cell :]
                 where = (codes, results[cell], launch.parts, n, node, *size, cell, cells)
                 launch("convolve", edges, of[node], weights, *where)
-                launch.add_parts(edges, sums[cell], node)
+                launch.add_parts(edges, sums[cell], node, 1)
                 launch("node_values", n, of, results[cell], sums[cell], codes, of[node + 1], n, node + 1, *size)
         ctx.launch, ctx.cells, ctx.places = launch, cells, (threes.shape, ones.shape)
         ctx.save_for_backward(values, results, sums, weights)
@@ -202,7 +202,7 @@ class Cells(torch.autograd.Function):
                 edges, at, (y, own) = (3 - node) * n, 3 * cell + node, (results[cell], sums[cell])
                 came = slopes[at + 1 :]
                 launch("norm_sums", edges, came, y, own, codes, launch.parts, n, node, launch.total, 0)
-                launch.add_parts(edges, moments, node)
+                launch.add_parts(edges, moments, node, 0)
                 launch("norm_gradient", edges, came, y, own, moments, codes, after[cell], n, node, launch.total)
                 launch(
                     "input_gradient",
@@ -232,7 +232,7 @@ class Norm(torch.autograd.Function):
         launch = Launch(x, torch.ones(1, n, dtype=torch.int32, device=x.device))
         sums, out = new_sums(x, n, 2, x.shape[-1]), torch.empty_like(x)
         launch("norm_sums", n, x, x, sums, launch.codes, launch.parts, n, 0, launch.total, 1)
-        launch.add_parts(n, sums, 0)
+        launch.add_parts(n, sums, 0, 1)
         launch("node_values", n, x, x, sums, launch.codes, out, n, 1, launch.total, *launch.sides)
         ctx.launch = launch
         ctx.save_for_backward(x, sums)
@@ -244,6 +244,6 @@ class Norm(torch.autograd.Function):
         launch, (x, sums), slope = ctx.launch, ctx.saved_tensors, slope.contiguous()
         n, moments, out = launch.n, torch.empty_like(sums), torch.empty_like(x)
         launch("norm_sums", n, slope, x, sums, launch.codes, launch.parts, n, 0, launch.total, 0)
-        launch.add_parts(n, moments, 0)
+        launch.add_parts(n, moments, 0, 0)
         launch("norm_gradient", n, slope, x, sums, moments, launch.codes, out, n, 0, launch.total)
         return out

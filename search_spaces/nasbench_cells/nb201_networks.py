@@ -161,7 +161,10 @@ class Supernet(nn.Module):
 
     def used(self, archs: list[Arch]) -> frozenset[str]:
         """Names of the parameters that the output of one of these subnets depends on."""
-        convolutions = frozenset((s.edge, s.op) for arch in archs for s in live_steps(arch) if s.op in (CONV1, CONV3))
+        steps = [step for arch in archs for step in live_steps(arch)]
+        if not steps:  # no subnet's output depends on its input
+            return frozenset({"head.weight", "head.bias"})
+        convolutions = frozenset((s.edge, s.op) for s in steps if s.op in (CONV1, CONV3))
         return used_parameters(len(cast(nn.ModuleList, self.groups[0])), convolutions)
 
 

@@ -66,7 +66,7 @@ def compiled(name: str, channels: int) -> Any:
 
 @pytest.mark.parametrize("channels", [16, 64])
 @pytest.mark.parametrize(
-    "name", ["convolve", "node_values", "norm_sums", "norm_gradient", "input_gradient", "weight_gradient"]
+    "name", ["convolve", "add_parts", "node_values", "norm_sums", "norm_gradient", "input_gradient", "weight_gradient"]
 )
 def test_a_kernel_compiles_for_a_gpu_and_moves_eight_numbers_at_a_time(name: str, channels: int) -> None:
     code = compiled(name, channels).asm["ptx"]

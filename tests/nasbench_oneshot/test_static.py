@@ -111,6 +111,30 @@ def test_a_recorded_step_follows_the_settings(
     assert made
 
 
+@pytest.mark.parametrize("method", ["spos", "fairnas+calr+ms"])
+def test_weights_that_no_output_depends_on_are_left_alone_by_either(train: Train, device: str, method: str) -> None:
+    """Of a subnet without a path from its input only the head is trained."""
+
+    def without_a_path(run: Run, archs: list[Arch]) -> list[Arch]:
+        return [(0,) * len(archs[0])] * len(archs) if run.step % 2 else archs
+
+    settings = {"weight_decay": 0.01}
+    plain, other = (
+        train(method, "nb201", device=device, train=settings, engine={"static": static_}, force=without_a_path)
+        for static_ in ("off", "recorded")
+    )
+    assert_same(plain, other)
+    assert plain.steps[1].grads.keys() == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize("method", ["fsnas+calr+ms", "spos+mgcs", "spos+nsas", "sumnas", "cream"])
+def test_methods_with_steps_of_their_own_are_the_same_recorded(train: Train, device: str, method: str) -> None:
+    plain, other = (train(method, "nb201", device=device, engine={"static": each}) for each in ("off", "recorded"))
+    nets = [{name: part.net for name, part in each.run.parts.items()} or {"": each.run.net} for each in (plain, other)]
+    for name, net in nets[0].items():
+        assert close(dict(net.named_parameters()), dict(nets[1][name].named_parameters()))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_recorded_run_goes_on_as_if_it_had_not_been(train: Train, device: str, method: str) -> None:
     def kill(run: Run, archs: list[Arch]) -> list[Arch]:
@@ -182,7 +206,15 @@ class Anew:
         run.optimizer = run.hook.make_optimizer(run=run)
 
 
-@pytest.mark.parametrize("observer", [Scale, Look, More, Anew])
+class Freeze:
+    """Trains some weights no longer after the first epoch."""
+
+    @hookimpl
+    def after_epoch(self, run: Run) -> None:
+        run.net.stem.weight.requires_grad_(False)
+
+
+@pytest.mark.parametrize("observer", [Scale, Look, More, Anew, Freeze])
 @pytest.mark.parametrize("method", ["spos", "fairnas+calr+ms"])
 def test_plugins_find_gradients_as_they_are_without_recording(
     train: Train, device: str, method: str, observer: type[Any]
