@@ -38,7 +38,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.ends, self.profiled = [time.perf_counter()], PROFILED
-        self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+        self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True)
 
     @hookimpl(wrapper=True)
     def train_step(self, run: Run) -> Any:
