@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from nasbench.data import to_device
 
 #: Parameters begin at multiples of it, since kernels that read several numbers at a time need that.
-ALIGNED = 64
+ALIGNED = 4
 
 
 def places(parameters: Iterable[Tensor]) -> tuple[list[tuple[Any, Any, int]], int]:
     """Shape, strides and offset of each parameter in one tensor of all, in which it lies as in memory now; its size N.
 
     >>> places([torch.ones(70), torch.ones(2, 3)])
-    ([(torch.Size([70]), (1,), 0), (torch.Size([2, 3]), (3, 1), 128)], 192)
+    ([(torch.Size([70]), (1,), 0), (torch.Size([2, 3]), (3, 1), 72)], 80)
     """
     found, end = [], 0
     for parameter in parameters:

@@ -95,7 +95,11 @@ def triton_works(device: torch.device, dtype: torch.dtype, channels: int) -> boo
     except Exception as error:  # whatever a compiler, a driver or an older Triton may say
         why = f"{type(error).__name__}: {error}".splitlines()[0]
     if why:
-        warnings.warn(f"Triton's kernels cannot be used ({why}): recorded steps run without, slower.", stacklevel=2)
+        warnings.warn(
+            f"Triton's kernels cannot be used ({why}): recorded steps run without, slower and in more memory; "
+            "engine.static=off records nothing.",
+            stacklevel=2,
+        )
     return not why
 
 
