@@ -19,11 +19,20 @@ def test_the_kernels_do_the_same_in_tritons_interpreter() -> None:
     pytest.importorskip("triton", "3.3")
     program = """
 import torch
+import triton.language as tl
 from nasbench_cells import fused
+from nasbench_cells.cell_kernels import add_parts
 
 fused.NUMBERS, fused.CHUNK = 1024, 12
 for channels in (40, 3):  # two blocks of the 20 pixels and a tap at a time; one block and four taps
     assert fused.differences(torch.device("cpu"), torch.float64, channels, (1, 4, 5)) == ""
+x = torch.randn(635, 3, dtype=torch.float64) + 100  # 40 blocks of up to 16 pixels, and their sums 16 at a time
+blocks = x.split(16)
+parts, sums = torch.zeros(6, 1, len(blocks), 2, 3, dtype=torch.float64), torch.zeros(6, 1, 2, 3, dtype=torch.float64)
+parts[5, 0] = torch.stack([torch.stack([b.sum(0), (b - b.mean(0)).square().sum(0)]) for b in blocks])
+how = {"CHANNELS": 3, "PADDED": 16, "BLOCK": 16, "SUMS": tl.float64}
+add_parts[(1, 1)](parts, torch.ones(6, 1, dtype=torch.int32), sums, 1, 2, len(x), len(blocks), 1, **how)
+assert torch.allclose(sums[5, 0], torch.stack([x.mean(0), x.var(0, correction=0)]))
 x, codes = torch.zeros(2, 1, 2, 2, 3), torch.tensor([[9, -2]] * 6, dtype=torch.int32)
 x[0, 0, 0, 0, 0] = x[1, 0, 0, 0, 1] = torch.nan  # as torch's operations, which lose none
 for cells in (fused.cells_by_torch, fused.Cells.apply):
