@@ -27,8 +27,6 @@ from nasbench.harness import prepare
 from nasbench.recipe import resolve
 
 METHODS = ("spos", "fairnas+calr+ms")
-
-
 #: Steps under the profiler, or an epoch.
 PROFILED = 20
 

@@ -25,6 +25,15 @@ def edge(n, node):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def tile(total, CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """For a program of a block of pixels: these [P], the channels [C] and which of them there are, where all that lies
+    from a subnet's first number on [P,C], and whether it is there."""
+    p, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
+    inside, here = channel < CHANNELS, p[:, None] * CHANNELS + channel[None, :]
+    return p, channel, inside, here, (p < total)[:, None] & inside[None, :]
+
+
+@triton.jit
 def kernel(weights, e, size, cell, cells, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Where the kernel [C,size,C] of an edge begins: 3x3 ones of all cells lie before 1x1 ones."""
     area: tl.constexpr = CHANNELS * CHANNELS
@@ -57,8 +66,8 @@ def convolve(  # type: ignore[no-untyped-def]
     size = tl.load(codes + e * n + r)
     if size <= 0:
         return
-    p, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
-    inside, first = channel < CHANNELS, (9 - size) // 2
+    p, channel, inside, here, valid = tile(total, CHANNELS, PADDED, BLOCK)
+    first, slot = (9 - size) // 2, e * n + r
     x, own = values + r * total * CHANNELS, kernel(weights, e, size, cell, cells, CHANNELS)
     into = own + channel[None, :] * size * CHANNELS + channel[:, None]  # [C in, C out]
     summed = tl.zeros([BLOCK, PADDED], dtype=SUMS)
@@ -66,10 +75,8 @@ def convolve(  # type: ignore[no-untyped-def]
         taken = rectified(shifted(x, p, tap // 3 - 1, tap % 3 - 1, channel, inside, height, width, total, CHANNELS))
         taps = tl.load(into + (tap - first) * CHANNELS, mask=inside[:, None] & inside[None, :], other=0.0)
         summed = tl.dot(taken.to(taps.dtype), taps, summed, out_dtype=SUMS)
-    at = (e * n + r) * total * CHANNELS + p[:, None] * CHANNELS + channel[None, :]
-    valid = (p < total)[:, None] & inside[None, :]
-    tl.store(results + at, summed.to(results.dtype.element_ty), mask=valid)
-    part = parts + ((e * n + r) * tl.num_programs(0) + tl.program_id(0)) * 2 * CHANNELS + channel
+    tl.store(results + slot * total * CHANNELS + here, summed.to(results.dtype.element_ty), mask=valid)
+    part = parts + (slot * tl.num_programs(0) + tl.program_id(0)) * 2 * CHANNELS + channel
     tl.store(part, tl.sum(summed, 0), mask=inside)
     tl.store(part + CHANNELS, spread(summed, valid, held(tl.program_id(0), total, BLOCK)), mask=inside)
 
@@ -140,10 +147,8 @@ def node_values(  # type: ignore[no-untyped-def]
     CHANNELS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """A node's values [n,P,C]: normalised convolutions, the values [node,n,P,C] of nodes before it, their averages."""
-    r, p, channel = tl.program_id(1), tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
-    inside, area = channel < CHANNELS, total * CHANNELS
-    summed, here = tl.zeros([BLOCK, PADDED], dtype=SUMS), p[:, None] * CHANNELS + channel[None, :]
-    valid = (p < total)[:, None] & inside[None, :]
+    p, channel, inside, here, valid = tile(total, CHANNELS, PADDED, BLOCK)
+    r, area, summed = tl.program_id(1), total * CHANNELS, tl.zeros([BLOCK, PADDED], dtype=SUMS)
     for s in range(node):
         slot = (node * (node - 1) // 2 + s) * n + r
         code = tl.load(codes + slot)
@@ -174,9 +179,7 @@ def norm_sums(  # type: ignore[no-untyped-def]
     slot, area = e * n + r, total * CHANNELS
     if tl.load(codes + slot) <= 0:
         return
-    p, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
-    inside, here = channel < CHANNELS, p[:, None] * CHANNELS + channel[None, :]
-    valid = (p < total)[:, None] & inside[None, :]
+    _, channel, inside, here, valid = tile(total, CHANNELS, PADDED, BLOCK)
     result = tl.load(results + slot * area + here, mask=valid, other=0.0).to(SUMS)
     if forward:
         first, second = tl.sum(result, 0), spread(result, valid, held(tl.program_id(0), total, BLOCK))
@@ -199,9 +202,7 @@ def norm_gradient(  # type: ignore[no-untyped-def]
     slot, area = e * n + r, total * CHANNELS
     if tl.load(codes + slot) <= 0:
         return
-    p, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
-    inside, here = channel < CHANNELS, p[:, None] * CHANNELS + channel[None, :]
-    valid = (p < total)[:, None] & inside[None, :]
+    _, channel, inside, here, valid = tile(total, CHANNELS, PADDED, BLOCK)
     mean, scale = mean_and_scale(sums, slot, channel, inside, CHANNELS)
     result = (tl.load(results + slot * area + here, mask=valid, other=0.0).to(SUMS) - mean) * scale
     slope = tl.load(slopes + (j * n + r) * area + here, mask=valid, other=0.0).to(SUMS)
@@ -219,10 +220,8 @@ def input_gradient(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """The slopes of the node's values: of the slopes [3-node,n,P,C] of where its edges go, and of those after its
     convolutions, [6,n,P,C]."""
-    r, p, channel = tl.program_id(1), tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
-    inside, area = channel < CHANNELS, total * CHANNELS
-    summed, here = tl.zeros([BLOCK, PADDED], dtype=SUMS), p[:, None] * CHANNELS + channel[None, :]
-    valid = (p < total)[:, None] & inside[None, :]
+    p, channel, inside, here, valid = tile(total, CHANNELS, PADDED, BLOCK)
+    r, area, summed = tl.program_id(1), total * CHANNELS, tl.zeros([BLOCK, PADDED], dtype=SUMS)
     for t in range(node + 1, 4):
         e = t * (t - 1) // 2 + node
         size = tl.load(codes + e * n + r)

@@ -58,11 +58,12 @@ def cells_by_torch(x: Tensor, threes: Tensor, ones: Tensor, codes: Tensor) -> Te
 def edge_by_torch(x: Tensor, of: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """All that an edge can be, times whether it is."""
     three, one, code = of
-    kernel = torch.where(code[..., 0] == 9, three, F.pad(one, (0, 0, 4, 4))).to(x.dtype)  # [n,C,9,C]
+    kernel = torch.where(code[..., 0] == CODES[CONV3], three, F.pad(one, (0, 0, 4, 4))).to(x.dtype)  # [n,C,9,C]
     kernel = kernel.flatten(0, 1).transpose(1, 2).unflatten(2, (3, 3))
     made = F.conv2d(side_by_side(F.relu(x)), kernel, padding=1, groups=len(x))
     averages = one_by_one(average_pool(side_by_side(x)), len(x))
-    return norm_by_torch(one_by_one(made, len(x))) * (code > 0) + x * (code == -1) + averages * (code == -2)
+    convolved = norm_by_torch(one_by_one(made, len(x)))
+    return convolved * (code > 0) + x * (code == CODES[SKIP]) + averages * (code == CODES[POOL])
 
 
 def norm_by_torch(x: Tensor) -> Tensor:
